@@ -94,6 +94,9 @@ def refusal(name: str, value: Any, default: Any, governed: set[str]) -> str | No
 SCRIPT_PASSES = 4
 """Passes of the event loop in which mitmproxy has loaded every script of the command line, each with its options."""
 
+SIMILAR_NAME, SAME_NAME = 0.6, 0.8
+"""How alike two names are, from 0 to 1, for one to be proposed in place of the other, and to be the other misspelt."""
+
 REBIND_INTERVAL_S, REBIND_ATTEMPTS = 0.01, 200
 """How often, and how many times, we check whether mitmproxy listens where it should."""
 
@@ -156,14 +159,21 @@ class Options(Addon):
                 exit_with_error(f"the option {name} is given {len(texts)} times ({times}); give it once")
 
     async def check_names(self) -> None:
-        """End the process where ``--set`` names an option that nobody has declared, which mitmproxy would keep in silence."""
+        """End the process where an option was named that nobody has declared, which mitmproxy would keep in silence.
+
+        ``--set`` may name known options only. mitmproxy's config.yaml is also read by mitmweb and mitmproxy's console, so a
+        name that is unknown here may stand there, unless it is a known one misspelt: none of theirs is that near to one of ours.
+        """
         for _ in range(SCRIPT_PASSES):
             await asyncio.sleep(0)
-        unknown = sorted(name for name, given in ctx.options.deferred.items() if hasattr(given, "val"))
-        if unknown:
-            near = get_close_matches(unknown[0], sorted(ctx.options.keys()), 1)
-            meant = f"; did you mean {near[0]}?" if near else "; sluicegate serve --options lists all"
-            exit_with_error(f"there is no option {unknown[0]}{meant}")
+        known = sorted(ctx.options.keys())
+        for name, given in sorted(ctx.options.deferred.items()):
+            is_in_file = not hasattr(given, "val")
+            near = get_close_matches(name, known, 1, SAME_NAME if is_in_file else SIMILAR_NAME)
+            if near or not is_in_file:
+                where = "config.yaml: " if is_in_file else ""
+                meant = f"; did you mean {near[0]}?" if near else "; sluicegate serve --options lists all"
+                exit_with_error(f"{where}there is no option {name}{meant}")
 
     def configure(self, updated: set[str]) -> None:
         """Refuse an unsafe option: at the start it ends the process, later it is rolled back.

@@ -378,9 +378,10 @@ SERVE = (sys.executable, "-m", "sluicegate.cli", "serve")
         ("grace_period: soon", None, "config.yaml: Expected <class 'int'> for grace_period"),
         ("tls_cert:", None, "config.yaml: Expected <class 'str'> for tls_cert"),
         ("- policy", SERVE, "config.yaml cannot be read: "),
+        ("polcy: strict.yaml", None, "config.yaml: there is no option polcy; did you mean policy?"),
     ],
 )
-def test_an_option_of_the_wrong_type_in_mitmproxys_own_file_ends_the_start(gateway, tmp_path, written, command, says):
+def test_a_mistake_in_mitmproxys_own_file_ends_the_start(gateway, tmp_path, written, command, says):
     (tmp_path / "config.yaml").write_text(written)
     gw = gateway(None, "--set", f"confdir={tmp_path}", start=False, command=command)
     assert gw.exit_code() == 1
