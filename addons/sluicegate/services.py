@@ -318,7 +318,7 @@ class Services:
         self.tokens.close()
         self.writer.close()
         if self.fleet is not None:
-            self.fleet.close()
+            self.fleet.close(self.writer.close)
         if self._simulator is not None:
             self._simulator.stop()
         self.logs.close()

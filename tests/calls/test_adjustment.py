@@ -17,7 +17,7 @@ from sluicegate.calls.adjustment import (
     repeat,
     windows_of_call,
 )
-from sluicegate.limits.ledger import Ledger
+from sluicegate.limits.ledger import Ledger, reset
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.loader import load
 from sluicegate.values import NANO
@@ -90,7 +90,7 @@ def test_it_belongs_to_the_window_of_its_call():
 def test_a_counter_stops_at_zero_and_the_message_says_so():
     ledger = Ledger()
     row = spend(ledger, [KEY, TEAM], 5 * NANO, T0)
-    ledger.reset(KEY, T0)
+    reset(ledger, KEY, T0)
     made = adjust(ledger, row, -5 * NANO)
     assert [ledger.usage(x, T0)[0] for x in (KEY, TEAM)] == [0, 0]
     assert message_of(made, 5 * NANO) == (
@@ -138,7 +138,7 @@ def test_counters_never_fall_below_zero_and_repeating_the_charges_gives_the_same
             rows.append(spend(ledger, [KEY, TEAM], abs(amount), at, f"c{number}"))
             spend(again, [KEY, TEAM], abs(amount), at, f"c{number}")
         elif what == "reset":
-            assert ledger.reset(KEY, at) == again.reset(KEY, at)
+            assert reset(ledger, KEY, at) == reset(again, KEY, at)
         elif rows:
             before = [ledger.usage(x, at)[0] for x in (KEY, TEAM)]
             made = adjust(ledger, rows[-1], amount)

@@ -19,7 +19,7 @@ from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.fleet.store.sqlite import SqliteStore
 from sluicegate.limits.claims import Exhausted
-from sluicegate.limits.ledger import Ledger
+from sluicegate.limits.ledger import Ledger, reset
 from sluicegate.policy.limit import Limit, counter_name
 from sluicegate.storage.state_folder import StateError
 from sluicegate.windows import parse_period
@@ -132,8 +132,8 @@ def test_what_one_has_spent_and_what_an_operator_corrects_is_seen_by_the_other(t
             assert isinstance(refused, Exhausted)
             assert refused.used == 90
             # Nobody's own number changes: the change stands in the store.
-            assert other.ledger.reset(cap, NOW) == 90
-            await until(lambda: not other.standing.shared.corrections)
+            assert reset(other.ledger, cap, NOW) == 90
+            await until(lambda: not other.standing.shared.corrections.waiting)
             passed = await other.call((cap, 20))
             own = one.ledger.counters[cap.counter].used
             last = await one.call((cap, 81))

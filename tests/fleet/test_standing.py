@@ -172,7 +172,7 @@ def test_what_a_start_charges_from_the_journal_counts_once():
     standing = Standing("n0", "n0", one.ledger, FollowedClock(lambda: world.now), lambda: ("r1", 0))
     one.ledger.adjust(counter.name, counter.end, 1_000)
     standing.join(world.store)
-    assert (counter.used, standing.shared.corrections) == (1_010, [])
+    assert (counter.used, standing.shared.corrections.waiting) == (1_010, [])
     assert other.call("hard", 3_200 - 1_010)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sluicegate.cli.main import app
+from support.api import Api
 from support.command import CliRunner
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
 from support.harness import WAIT_S, Gateway, Reply, ask, eventually
@@ -128,9 +129,8 @@ def test_parallel_calls_on_every_node_spend_one_budget(site: Site, key: str) -> 
     site.provider.script = plain(NICKEL)
     passed = sum(reply.status == 200 for reply in answers)
     assert {(r.status, r.reason) for r in answers if r.status != 200} == {(402, "budget_exceeded")}
-    admitted = f"SELECT * FROM calls WHERE virtual_key_id = '{key}' AND status = 200"
-    # A record comes to the database a moment after its answer has ended.
-    rows = eventually(lambda: [row for gateway in site.gateways for row in gateway.rows(admitted)])
+    of_key = f"SELECT * FROM calls WHERE virtual_key_id = '{key}' AND status = 200"
+    rows = eventually(lambda: [row for gateway in site.gateways for row in gateway.rows(of_key)])
     asked = rows[0]["limits"][0][8]
     # The soft one lets the call pass that crosses the line; of the hard one, all that fits is used.
     assert passed == (10 if key == "vk-soft" else 500_000_000 // asked)
@@ -224,6 +224,23 @@ def test_without_the_store_leases_are_spent_and_then_calls_are_refused(site: Sit
     passed = sum(reply.status == 200 for reply in answers) + 2
     for i in range(3):
         eventually(lambda i=i: float(site.used("vk-lease", i)["used_usd"]) == pytest.approx(0.05 * passed))
+
+
+def test_a_correction_made_while_the_store_is_away_survives_a_kill_and_counts_once(site: Site) -> None:
+    south = site.gateways[1]
+    before = float(site.used("vk-corrected", 2)["used_usd"])
+    with site.away():
+        eventually(lambda: south.admin("/api/health").json["fleet"]["error"])
+        body = {"scope": "vk-corrected", "amount": 1.25, "reason": "a tool was billed apart"}
+        Api(south).ok("POST", "/api/adjustments", body)
+        south.stop(signal.SIGKILL)
+    south.start()
+    for gateway in (1, 2):
+        eventually(lambda gateway=gateway: float(site.used("vk-corrected", gateway)["used_usd"]) == pytest.approx(before + 1.25))
+    # Whatever is written next takes it off the file.
+    assert south.post(FIVE_CENTS, "vk-corrected").status == 200
+    eventually(lambda: south.rows("SELECT * FROM corrections") == [])
+    eventually(lambda: float(site.used("vk-corrected", 2)["used_usd"]) == pytest.approx(before + 1.30))
 
 
 def test_a_node_that_stops_gives_everything_back(site: Site) -> None:

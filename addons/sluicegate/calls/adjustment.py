@@ -7,12 +7,12 @@ of that time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from copy import deepcopy
 from typing import Any
 
 from sluicegate.calls.limit_checks import charged_windows
 from sluicegate.calls.record import Record
-from sluicegate.limits.ledger import Ledger
+from sluicegate.limits.ledger import Ledger, correct
 from sluicegate.policy.model import Policy
 from sluicegate.values import Principal, exact_dollars, usd
 from sluicegate.windows import iso, parse_iso
@@ -78,20 +78,27 @@ def _windows_by_policy(record: Record, ledger: Ledger, policy: Policy) -> list[t
 
 def charge(ledger: Ledger, adjustment: Adjustment, windows: Iterable[tuple[str, int | None]]) -> None:
     """Charge an adjustment to these windows of counters, and keep in it what that changed."""
-    changed = [(name, end, ledger.adjust(name, end, adjustment["amount_nano"])) for name, end in windows]
+    changed = [(name, end, correct(ledger, adjustment["id"], name, end, adjustment["amount_nano"])) for name, end in windows]
     adjustment["charges"] = changed
 
 
 def foresee(ledger: Ledger, adjustment: Adjustment, windows: Iterable[tuple[str, int | None]]) -> None:
     """Keep in an adjustment what ``charge`` would change now, and change nothing."""
-    counters = ((replace(ledger.counters[name]), end) for name, end in windows if name in ledger.counters)
-    adjustment["charges"] = [(c.name, end, c.adjust(end, adjustment["amount_nano"])) for c, end in counters]
+    amount = adjustment["amount_nano"]
+    copies = [(deepcopy(ledger.counters[name]), end) for name, end in windows if name in ledger.counters]
+    if ledger.shared is None:
+        adjustment["charges"] = [(c.name, end, c.adjust(end, amount)) for c, end in copies]
+    else:
+        adjustment["charges"] = [(c.name, end, c.correct(end, amount)) for c, end in copies]
 
 
 def repeat(ledger: Ledger, adjustment: Adjustment) -> None:
-    """Charge an adjustment from the journal once more, to the counters that it had changed."""
+    """Charge an adjustment from the journal once more, to the counters that it had changed.
+
+    Where several gateways share limits, their store may have it already, and knows it by its id.
+    """
     for name, end, amount in adjustment["charges"]:
-        ledger.adjust(name, end, amount)
+        correct(ledger, adjustment["id"], name, end, amount)
 
 
 def line_of(adjustment: Adjustment) -> Record:

@@ -150,11 +150,12 @@ class Fleet:
         self.membership.start()
         self.shipping.start()
 
-    def close(self) -> None:
-        """Deliver what is left, tell the final numbers and give every lease back."""
+    def close(self, write: Callable[[], None]) -> None:
+        """Deliver what is left, tell the final numbers and give every lease back; ``write`` what need not be told again."""
         self.shipping.close()
         self.membership.leave()
         self.agent.close()
+        write()
         with self._watch_lock:
             self._watching.close()
 

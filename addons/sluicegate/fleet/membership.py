@@ -82,10 +82,11 @@ class Membership:
         for tracked in self.standing.tracked.values():
             tracked.recalled = True
         self._is_busy = True
-        message = self.standing.message([], everything=True)
+        message, made = self.standing.message([], everything=True), list(self.shared.corrections.waiting)
 
         def work(store: FleetStore) -> None:
-            correct(store, self.ledger, self.shared.corrections, {})
+            correct(store, made)
+            self.shared.corrections.told(made)
             store.sync(message.report, message.positions, message.holds, message.ended)
             store.leave(self.standing.report())
 
@@ -128,14 +129,14 @@ class Membership:
         self.asks.drop_ended(self._loop.time())
         now = self.standing.clock()
         is_due = self.standing.silence_ms >= HEARTBEAT_MS or self.standing.is_due(now)
-        if is_due or self.asks.waiting or self.shared.corrections:
+        if is_due or self.asks.waiting or self.shared.corrections.waiting:
             self._pump()
 
     def _pump(self) -> None:
         """Send what there is to say, unless a message is under way."""
         if self._is_busy or self._closed or self._loop is None:
             return
-        if self.shared.corrections:
+        if self.shared.corrections.waiting:
             self._is_busy = True
             self._correct()
             return
@@ -153,20 +154,18 @@ class Membership:
         )
 
     def _correct(self) -> None:
-        """Tell the store what operators have changed."""
-        made, self.shared.corrections = self.shared.corrections, []
-        anchors = {name: self.ledger.counters[name].anchor for _, name, *_ in made}
+        """Tell the store what operators have changed, until it is known to have it: a second one with the same id does nothing."""
+        made = list(self.shared.corrections.waiting)
 
         def posted(_: None, error: FleetError | None) -> None:
             self._is_busy = False
             if error is not None:
-                # Told again: a second one with the same id does nothing.
-                self.shared.corrections[:0] = made
                 self._failed(error)
             else:
+                self.shared.corrections.told(made)
                 self._pump()
 
-        self.agent.submit(lambda store: correct(store, self.ledger, made, anchors), self._posting(posted))
+        self.agent.submit(lambda store: correct(store, made), self._posting(posted))
 
     def _posting[T](self, then: Callable[[T | None, FleetError | None], None]) -> Callable[[T | None, FleetError | None], None]:
         """Return what hands a result from the agent's thread to the loop."""

@@ -9,6 +9,7 @@ from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.fleet.asks import Ask, room_of
 from sluicegate.fleet.store.protocol import Correction, FleetStore, HeldCall, NodeReport, Position
 from sluicegate.fleet.tracked import Tracked, Wanted
+from sluicegate.limits.corrections import WaitingCorrection
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import ALIGNED
 
@@ -85,17 +86,17 @@ def new_drafts(ledger: Ledger, told: Mapping[str, object]) -> list[HeldCall]:
     return found
 
 
-def correct(
-    store: FleetStore, ledger: Ledger, made: Sequence[tuple[str, str, int, bool]], anchors: Mapping[str, int | None]
-) -> None:
-    """Tell the store what operators have changed, in the windows that it has of these counters. In the agent's thread."""
-    known = store.anchors(anchors) if anchors else {}
-    for correction_id, name, amount, is_present in made:
-        counter = ledger.counters[name]
-        start, end = counter.start, counter.end
-        if not is_present and counter.previous is not None:
-            start, end = counter.previous[:2]
-        if (anchor := known.get(name)) is not None and anchor != counter.anchor and end is not None and ALIGNED not in name:
+def correct(store: FleetStore, made: Sequence[WaitingCorrection]) -> None:
+    """Tell the store what operators have changed, in the windows that it has of these counters. In the agent's thread.
+
+    Windows follow each other from any of their beginnings, so one of ours is proposed where the store knows none.
+    """
+    known = store.anchors({c.counter: c.start for c in made})
+    for correction_id, name, start, end, amount in made:
+        anchor = known[name]
+        if end is None:
+            start = anchor
+        elif ALIGNED not in name:
             size = end - start
             start = anchor + (start - anchor) // size * size
             end = start + size

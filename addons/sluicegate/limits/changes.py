@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
+from sluicegate.limits.corrections import WaitingCorrection
 from sluicegate.values import Unit
 
 CounterRow = tuple[str, int, int, int | None, int, int | None, int | None, int | None]
@@ -35,7 +36,16 @@ class Changes(NamedTuple):
     """Those of ``counters`` whose present window is not on file yet."""
     partly_settled: Set[str]
     """Calls among ``reservations`` that have been charged for some of their claims, but not on file yet."""
+    corrections: Sequence[WaitingCorrection] = ()
+    """Corrections that wait for the store which several gateways share."""
+    told: frozenset[str] = frozenset()
+    """Ids of those that it has, to be removed from the file."""
+
+    @property
+    def has_reservations_alone(self) -> bool:
+        """Whether nothing but reservations has changed."""
+        return not (self.counters or self.closed or self.corrections or self.told)
 
     def __bool__(self) -> bool:
         """Return whether there is anything to write."""
-        return bool(self.reservations or self.counters or self.closed)
+        return bool(self.reservations) or not self.has_reservations_alone

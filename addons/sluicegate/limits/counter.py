@@ -56,15 +56,7 @@ class Counter:
             self.previous = (*self.previous[:2], self.previous[2] + amount)
 
     def adjust(self, end: int | None, amount: int) -> int:
-        """Add to what was used in the window with this end, never below 0; return the change, 0 where the window is long over.
-
-        Where several gateways share the limit, what each of them has used stays, and the change stands beside it.
-        """
-        if self.lease is not None:
-            change = max(amount, -self.used_by_all) if self.end == end else amount if self.has_window(end) else 0
-            if self.end == end and self.lease.start == self.start:
-                self.lease.used_elsewhere += change
-            return change
+        """Add to what was used in the window with this end, never below 0; return the change, 0 where the window is long over."""
         if self.end == end:
             change = max(amount, -self.used)
             self.used += change
@@ -74,6 +66,20 @@ class Counter:
             self.previous = (*self.previous[:2], self.previous[2] + change)
             return change
         return 0
+
+    def correct(self, end: int | None, amount: int) -> int:
+        """Do what ``adjust`` does where several gateways share the limit: what each has used stays, the change is apart from it."""
+        if self.lease is None or self.end != end:
+            # Before the store has answered, and of a window that is over, nobody here knows what all have used.
+            return amount if self.has_window(end) else 0
+        change = max(amount, -self.used_by_all)
+        if self.lease.start == self.start:
+            self.lease.used_elsewhere += change
+        return change
+
+    def start_of(self, end: int | None) -> int:
+        """Return the start of the window with this end, the present one or the one before."""
+        return self.start if self.end == end or self.previous is None else self.previous[0]
 
     def used_in(self, start: int) -> int | None:
         """Return what was used in the window with this start; None where it is neither the present one nor the one before."""

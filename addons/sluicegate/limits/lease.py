@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass, field
+
+from sluicegate.limits.corrections import Corrections
 
 NOTHING_KNOWN = -1
 """What is granted before the store has said anything: not even a call that costs nothing is admitted."""
@@ -54,9 +55,5 @@ class SharedCounters:
     """By counter: the time from which its windows follow each other on every gateway, epoch milliseconds."""
     unused: dict[str, Lease] = field(default_factory=dict)
     """What is known of counters that no call of this gateway has come under yet."""
-    corrections: list[tuple[str, str, int, bool]] = field(default_factory=list)
-    """What operators have changed and the store does not know yet: an id, a counter, by how much, and in which window of its."""
-
-    def note_correction(self, counter: str, amount: int, *, is_present: bool) -> None:
-        """Keep a change for the store, to a counter's present window or the one before."""
-        self.corrections.append((f"correction-{secrets.token_hex(8)}", counter, amount, is_present))
+    corrections: Corrections = field(default_factory=Corrections)
+    """What operators have changed and the store may not know yet."""

@@ -12,12 +12,14 @@ The arithmetic knows nothing of files, clocks or HTTP.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.claims import Claim, Exhausted, Reservation, admitted_claims
+from sluicegate.limits.corrections import WaitingCorrection
 from sluicegate.limits.counter import Counter
 from sluicegate.limits.lease import Lease, SharedCounters
 from sluicegate.policy.limit import Limit
@@ -46,7 +48,8 @@ class Ledger:
     @property
     def has_changes(self) -> bool:
         """Whether ``take_changes`` would hand over anything."""
-        return bool(self._changed_reservations or self._changed_counters or self._closed)
+        is_told = self.shared is not None and self.shared.corrections.has_changes
+        return bool(self._changed_reservations or self._changed_counters or self._closed or is_told)
 
     @property
     def needs_full_write(self) -> bool:
@@ -60,7 +63,8 @@ class Ledger:
     def take_changes(self) -> Changes:
         """Hand over everything that has changed since the last time."""
         counters = [self.counters[name].row for name in self._changed_counters]
-        changes = Changes(counters, self._take_reservations(), self._closed, self._new_windows, self._partly_settled)
+        corrections = self.shared.corrections.take_changes() if self.shared is not None else ((), _NONE)
+        changes = Changes(counters, self._take_reservations(), self._closed, self._new_windows, self._partly_settled, *corrections)
         self._changed_counters, self._closed, self._new_windows, self._partly_settled = set(), set(), set(), set()
         return changes
 
@@ -81,6 +85,8 @@ class Ledger:
         self._changed_counters.update(row[0] for row in changes.counters)
         self._new_windows |= changes.new_windows
         self._closed |= changes.closed
+        if self.shared is not None:
+            self.shared.corrections.put_back(changes.corrections, changes.told)
         for row in changes.reservations:
             # The call may have ended since, and its row must not come back.
             current = self.open.get(row.call_id)
@@ -231,22 +237,14 @@ class Ledger:
         return found
 
     def adjust(self, name: str, end: int | None, amount: int) -> int:
-        """Add to what a counter has used in the window with this end, never below 0; return the change."""
+        """Add to what this gateway has used of a counter's window with this end, never below 0; return the change."""
         counter = self.counters.get(name)
         change = counter.adjust(end, amount) if counter is not None else 0
         if change:
             self._changed_counters.add(name)
-        # Without a lease a start charges what the journal has and the database lacks: that is this gateway's own.
-        if change and counter is not None and counter.lease is not None and self.shared is not None:
-            self.shared.note_correction(name, change, is_present=counter.end == end)
         if change > 0:
             self.charged.add(name)
         return change
-
-    def reset(self, limit: Limit, now: int) -> int:
-        """Set what the limit's present window has used to 0 and return what it was; calls in flight are charged as they end."""
-        counter = self.counter(limit, now)
-        return -self.adjust(counter.name, counter.end, -counter.used_by_all)
 
     def note_change(self, name: str) -> None:
         """Note that a counter was changed from outside, so that it is written."""
@@ -272,6 +270,29 @@ class Ledger:
     def _hold(self, claim: Claim, amount: int) -> None:
         if (counter := self.counters.get(claim.counter)) is not None:
             counter.hold(claim.start, amount)
+
+
+def correct(ledger: Ledger, entry: str, name: str, end: int | None, amount: int) -> int:
+    """Do what ``Ledger.adjust`` does for an operator's entry with this id; return the change.
+
+    Where several gateways share the limit, their store counts the entry, once by its id, and it is none of what this gateway
+    has used.
+    """
+    counter = ledger.counters.get(name)
+    if ledger.shared is None or counter is None:
+        return ledger.adjust(name, end, amount)
+    change = counter.correct(end, amount)
+    if change:
+        ledger.shared.corrections.note(WaitingCorrection(f"{entry}/{name}", name, counter.start_of(end), end, change))
+    if change > 0:
+        ledger.charged.add(name)
+    return change
+
+
+def reset(ledger: Ledger, limit: Limit, now: int) -> int:
+    """Set what the limit's present window has used to 0 and return what it was; calls in flight are charged as they end."""
+    counter = ledger.counter(limit, now)
+    return -correct(ledger, f"reset_{secrets.token_hex(8)}", counter.name, counter.end, -counter.used_by_all)
 
 
 def forget_counter(ledger: Ledger, name: str) -> None:

@@ -252,6 +252,13 @@ def _add_node(db: sqlite_utils.Database) -> None:
     )
 
 
+def _create_corrections(db: sqlite_utils.Database) -> None:
+    """Keep corrections until the store has them that several gateways share."""
+    waiting: Any = db["corrections"]
+    columns = {"id": str, "counter": str, "window_start": int, "window_end": int, "amount": int}
+    waiting.create(columns, pk="id", not_null=["counter", "window_start", "amount"])
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -274,6 +281,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_key_values,
     _add_cache,
     _add_node,
+    _create_corrections,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

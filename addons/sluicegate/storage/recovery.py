@@ -55,6 +55,7 @@ def recover(store: Store, journal: Journal, ledger: Ledger, limits: Callable[[],
             adjusted.append(adjustment)
             repeat(ledger, adjustment)
 
+    _restore_corrections(store, ledger)
     drafts = store.drafts()
     interrupted = []
     for call_id in list(ledger.open):
@@ -87,6 +88,12 @@ def note_agreement(store: Store, journal: Journal) -> None:
     place = end_place(journal.path)
     numbers = {AGREED_CALL: store.last_rowid(), AGREED_ADJUSTMENT: store.last_rowid("adjustments")}
     store.write_meta(journal_offset=place.offset, journal_fingerprint=place.fingerprint, **numbers)
+
+
+def _restore_corrections(store: Store, ledger: Ledger) -> None:
+    """Let corrections go to the store that several gateways share which it may not have yet."""
+    if ledger.shared is not None:
+        ledger.shared.corrections.restore(store.waiting_corrections())
 
 
 def _without_deleted(lines: dict[str, Record], tail: Tail, ledger: Ledger, deleted_before: str) -> dict[str, Record]:

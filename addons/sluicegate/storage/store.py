@@ -22,6 +22,7 @@ from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connect, connection, transaction
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.claims import Claim, Reservation
+from sluicegate.limits.corrections import WaitingCorrection
 from sluicegate.limits.counter import Counter
 from sluicegate.limits.ledger import Ledger
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
@@ -131,6 +132,10 @@ class Store:
         """Return the adjustments after a number, oldest first."""
         return read_adjustments(self._conn, "number > ? ORDER BY number", (number,))
 
+    def waiting_corrections(self) -> list[WaitingCorrection]:
+        """Return the corrections that the store may lack which several gateways share, in the order in which they were made."""
+        return [WaitingCorrection(*row) for row in self._conn.execute("SELECT * FROM corrections ORDER BY rowid")]
+
     def last_rowid(self, table: str = "calls") -> int:
         """Return the newest row's rowid in ``calls``, or ``adjustments``."""
         return int(self._conn.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])  # noqa: S608
@@ -150,7 +155,7 @@ class Store:
 
     def write(self, changes: Changes, rows: Rows = NO_ROWS) -> None:
         """Write all of it, or nothing and raise StoreBusy or StoreError."""
-        if len(changes.reservations) == 1 and not (changes.counters or changes.closed or rows):
+        if len(changes.reservations) == 1 and changes.has_reservations_alone and not rows:
             # A single statement is a transaction by itself, and most calls come one at a time.
             self._run(lambda: self._write_reservations(changes.reservations))
         else:
@@ -176,6 +181,10 @@ class Store:
             self._conn.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?)", changes.counters)
         if changes.closed:
             self._conn.executemany("DELETE FROM reservations WHERE number = ?", [(n,) for n in changes.closed])
+        if changes.corrections:
+            self._conn.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?)", changes.corrections)
+        if changes.told:
+            self._conn.executemany("DELETE FROM corrections WHERE id = ?", [(i,) for i in changes.told])
         self._write_reservations(changes.reservations)
 
     def _write_reservations(self, reservations: Iterable[ReservationRow]) -> None:

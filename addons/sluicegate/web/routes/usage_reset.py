@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluicegate.limits.ledger import reset
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.editing.draft import ConflictError
 from sluicegate.policy.entities import Kind
@@ -41,7 +42,7 @@ def reset_usage(kind: Kind) -> Handler:
                 lambda: services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
             )
         resets = [
-            (x, before[x.counter] if request.dry_run else _amount(x, services.ledger.reset(x, services.clock()))) for x in limits
+            (x, before[x.counter] if request.dry_run else _amount(x, reset(services.ledger, x, services.clock()))) for x in limits
         ]
         if not request.dry_run:
             await services.writer.commit_all()
