@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 from time import monotonic
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mitmproxy import http
@@ -22,14 +22,13 @@ from sluicegate.caching.forms.asked import Asked, asked_of
 from sluicegate.caching.meaning import meaning_of, scope_of
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, saved_by
-from sluicegate.caching.rules import ExactRules
+from sluicegate.caching.rules import ExactRules, RulesOfPolicy
 from sluicegate.caching.semantic.rules import SemanticRules
 from sluicegate.caching.semantic.turns import Turn, turn_of
 from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
-from sluicegate.providers.answers.content_encoding import ContentDecoder
-from sluicegate.values import COST_HEADER, Outcome, RequestFacts, usd
+from sluicegate.values import COST_HEADER, Outcome, RequestFacts
 
 logger = logging.getLogger("sluicegate")
 
@@ -56,59 +55,86 @@ class Cache(Addon):
         call = call_of(flow)
         if call is None or call.facts is None or call.policy is None:
             return None
+        rest: Awaitable[None] | None = None
         if call.policy is not self._without and call.kind == "messages":
             rules, similar = services().answers.rules(call.policy), services().semantic.rules(call.policy)
             if rules.enabled or similar.enabled:
-                return self.look_up_first(flow, call, call.facts, rules, similar)
-            self._without = call.policy
+                flow.sluicegate_cache = True  # type: ignore[attr-defined]
+                try:
+                    rest = self.look_up(flow, call, call.facts, rules, similar)
+                except Exception:
+                    go_on_without(call)
+                if rest is not None:
+                    return finish_look_up(call, call.facts, rest)
+            else:
+                self._without = call.policy
         if call.facts.members is not None:
             # They hold the body in memory.
             call.facts.members.clear()
         return None
 
-    async def look_up_first(
+    async def open_first(
         self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules, similar: SemanticRules
     ) -> None:
-        """Answer a call of a policy that keeps answers."""
-        flow.sluicegate_cache = True  # type: ignore[attr-defined]
-        turn = turn_of(facts.members) if similar.enabled and facts.members else None
-        try:
-            await self.look_up(flow, call, facts, similar.for_questions(rules) if turn is not None else rules, turn)
-        except Exception:
-            # It has been judged, and will be paid: nothing is wrong with the call.
-            logger.exception("Cached answers cannot be looked up; call %s goes on", call.id)
+        """Look up a call once the file of kept answers is open."""
+        if await services().answers.open() is None:
             call.cache = "bypass"
-        if facts.members is not None:
-            facts.members.clear()
+        elif (rest := self.look_up(flow, call, facts, rules, similar)) is not None:
+            await rest
 
-    async def look_up(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules, turn: Turn | None) -> None:
-        """Answer a call, or begin to capture its answer. ``turn`` is its question, if similar ones may have its answer."""
+    def look_up(
+        self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, rules: ExactRules, similar: SemanticRules
+    ) -> Awaitable[None] | None:
+        """Begin to capture the answer of a call that surely has no kept one; return what finds that of any other."""
         shared, directives, request = services(), call.cache_directives, flow.request
+        hashed = shared.answers.hashed
+        if hashed is None:
+            return self.open_first(flow, call, facts, rules, similar)
+        turn = turn_of(facts.members) if similar.enabled and facts.members else None
+        if turn is not None:
+            rules = similar.for_questions(rules)
         facts = without_passthrough(facts, request.path)
-        hashed = await shared.answers.open()
         bypass_reason = why_not_kept(call, facts, request.path, sampled=rules.sampled)
         if directives is not None and directives.kind == "direct":
             turn = None
         elif directives is not None and directives.kind == "semantic" and turn is None:
             bypass_reason = bypass_reason or "kind"
-        if not rules.enabled or bypass_reason or hashed is None or call.policy is None or call.principal is None:
+        if not rules.enabled or bypass_reason or call.policy is None or call.principal is None:
             call.cache = "bypass"
-            return
+            return None
         call.cache = "miss"
         asked, path = asked_of(facts, request.path)
-        served = call.policy.providers[call.provider]
-        upstream = repr((shared.target(served), served.protocol, served.version, served.place))
+        upstream = upstream_of(call.policy, call.provider)
         head = (request.method, path, request.headers.fields)
         key = hashed.of(meaning_of(call, facts, head, scope_of(call.principal, rules.scope), upstream))
-        found = await self.find(flow, call, key, rules.narrowed_by(directives), asked)
-        if found is not None:
+        if turn is not None:
+            return self.find_or_similar(flow, call, facts, Lookup(key, asked, head, upstream), rules, turn)
+        if shared.answers.may_have(key):
+            return self.find_and_answer(flow, call, key, rules, asked)
+        if directives is not None and directives.no_store:
+            return None
+        return None if self.begins(flow, call, key, rules) else self.find_and_answer(flow, call, key, rules, asked)
+
+    async def find_and_answer(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules, asked: Asked) -> None:
+        """Answer a call with its kept answer, or with that of an identical call, if there is one."""
+        found = await self.find(flow, call, key, rules, asked)
+        if found is not None and call.policy is not None:
             self.answer(flow, call, call.policy, found)
-        elif turn is not None:
-            similar = shared.semantic.rules(call.policy).narrowed_by(directives)
-            scope = scope_of(call.principal, similar.scope)
-            rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
-            namespace = hashed.of([*meaning_of(call, rest, head, scope, upstream), turn.frame])
-            await self.find_similar(flow, call, call.policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms), asked)
+
+    async def find_or_similar(
+        self, flow: http.HTTPFlow, call: Call, facts: RequestFacts, lookup: Lookup, rules: ExactRules, turn: Turn
+    ) -> None:
+        """Answer a call whose question is short with its kept answer, or with that of a similar question."""
+        shared, directives, policy = services(), call.cache_directives, call.policy
+        await self.find_and_answer(flow, call, lookup.key, rules, lookup.asked)
+        if is_decided(flow) or policy is None or call.principal is None:
+            return
+        similar = shared.semantic.rules(policy).narrowed_by(directives)
+        scope = scope_of(call.principal, similar.scope)
+        rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
+        assert shared.answers.hashed is not None
+        namespace = shared.answers.hashed.of([*meaning_of(call, rest, lookup.head, scope, lookup.upstream), turn.frame])
+        await self.find_similar(flow, call, policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms), lookup.asked)
 
     async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion, asked: Asked) -> None:
         """Answer a call with a similar question's answer; or note with which kept answer its own is to be compared."""
@@ -133,18 +159,16 @@ class Cache(Addon):
     async def find(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules, asked: Asked) -> Entry | None:
         """Return the answer to a call: kept, or that of an identical call under way. None if it must ask the provider."""
         answers, directives = services().answers, call.cache_directives
+        ttl_ms = rules.narrowed_by(directives).ttl_ms
         most_s = answers.pending.max_wait_s
         if call.facts is not None and call.facts.stream:
             most_s = min(most_s, MAX_STREAM_WAIT_S)
         until = monotonic() + most_s
         while not is_decided(flow):
-            found = await answers.find(key, services().clock(), rules.ttl_ms, asked)
+            found = await answers.find(key, services().clock(), ttl_ms, asked)
             if found is not None or (directives is not None and directives.no_store):
                 return found
-            pending = answers.pending.begin(key)
-            if pending is not None:
-                target = (call.provider, call.facts.model if call.facts is not None else "")
-                self.captures[flow] = Capture(pending, target, rules.max_entry_bytes)
+            if self.begins(flow, call, key, rules):
                 return None
             result = await answers.pending.wait(key, until - monotonic(), lambda: has_left(flow))
             if isinstance(result, Entry):
@@ -152,6 +176,15 @@ class Cache(Addon):
             if result == "not_shared":
                 return None
         return None
+
+    def begins(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules) -> bool:
+        """Begin to capture the answer of a call, and return True; False where an identical call is under way."""
+        pending = services().answers.pending.begin(key)
+        if pending is None:
+            return False
+        target = (call.provider, call.facts.model if call.facts is not None else "")
+        self.captures[flow] = Capture(pending, target, rules.max_entry_bytes)
+        return True
 
     def answer(self, flow: http.HTTPFlow, call: Call, policy: Policy, found: Entry, similarity: float | None = None) -> None:
         """Answer a call with a kept answer."""
@@ -161,22 +194,27 @@ class Cache(Addon):
         body = found.given_again(now)
         call.cache, call.first_byte_at, call.response_bytes = "hit", now, len(body)
         call.saved_nano = saved_by(found, policy, shared.prices_for(found.provider, policy), now)
-        headers = headers_of_hit(call, found, now) | {COST_HEADER: usd(0)}
+        headers = [*headers_of_hit(call, found, now), (COST_HEADER, "0"), (CACHE_HEADER, "hit"), ("content-length", str(len(body)))]
         if similarity is not None:
-            headers[SIMILARITY_HEADER] = f"{similarity:.3f}"
-        flow.response = http.Response.make(200, body, {**headers, CACHE_HEADER: "hit"})
+            headers.append((SIMILARITY_HEADER, f"{similarity:.3f}"))
+        fields = http.Headers([(name.encode(), value.encode()) for name, value in headers])
+        # mitmproxy's ``Response.make`` would take as long as all else here.
+        flow.response = http.Response(b"HTTP/1.1", 200, b"OK", fields, body, None, now / 1000, now / 1000)
         shared.answers.note_hit(found, now, call.saved_nano)
 
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Say that the answer is not from the cache, and begin to copy it where it may be kept."""
         call = call_of(flow)
-        if call is None or call.cache is None or flow.response is None or call.deny is not None:
+        if call is None or call.cache in (None, "hit") or flow.response is None or call.deny is not None:
             return
+        # The raw fields: by mitmproxy's look-ups it would take five times as long.
+        headers, own = flow.response.headers, CACHE_HEADER.encode()
+        fields = [field for field in headers.fields if field[0].lower() != own]
+        headers.fields = (*fields, (own, call.cache.encode()))
         capture = self.captures.get(flow)
-        flow.response.headers[CACHE_HEADER] = call.cache
         if capture is not None and flow.response.status_code == 200:
-            capture.decoder = ContentDecoder(flow.response.headers.get("content-encoding", ""))
+            capture.read_head(fields)
             call.listeners.append(capture)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
@@ -206,9 +244,8 @@ class Cache(Addon):
         if call.policy is None or flow.response is None:
             return None
         rules = rules_of(services().policy, capture).narrowed_by(call.cache_directives)
-        content_type = flow.response.headers.get("content-type", "application/json")
         # Whose it is was decided with the key, when the call began.
-        return capture.entry(call, content_type, rules, rules_of(call.policy, capture).scope)
+        return capture.entry(call, rules, rules_of(call.policy, capture).scope)
 
     def remember(self, capture: Capture, entry: Entry) -> None:
         """Let similar questions find an answer that is kept, and learn whether another's would have done."""
@@ -219,6 +256,43 @@ class Cache(Addon):
             semantic.compare(capture.comparison, question, entry, now)
         else:
             semantic.note(question, entry, now)
+
+
+class Lookup(NamedTuple):
+    """What a call is looked up by, where similar questions may have its answer too."""
+
+    key: bytes
+    asked: Asked
+    head: tuple[str, str, tuple[tuple[bytes, bytes], ...]]
+    upstream: str
+
+
+async def finish_look_up(call: Call, facts: RequestFacts, rest: Awaitable[None]) -> None:
+    """Do what is left of looking a call up."""
+    try:
+        await rest
+    except Exception:
+        go_on_without(call)
+    if facts.members is not None:
+        facts.members.clear()
+
+
+def go_on_without(call: Call) -> None:
+    """Log the exception being handled. The call has been judged, and will be paid: nothing is wrong with it."""
+    logger.exception("Cached answers cannot be looked up; call %s goes on", call.id)
+    call.cache = "bypass"
+
+
+_upstreams = RulesOfPolicy[dict[str, str]](lambda policy: {})
+
+
+def upstream_of(policy: Policy, name: str) -> str:
+    """Return where a provider's calls are sent and how, in words that no other such provider has."""
+    known = _upstreams(policy)
+    if name not in known:
+        served = policy.providers[name]
+        known[name] = repr((services().target(served), served.protocol, served.version, served.place))
+    return known[name]
 
 
 def rules_of(policy: Policy, capture: Capture) -> ExactRules:

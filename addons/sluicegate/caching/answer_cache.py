@@ -10,14 +10,15 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sluicegate.caching.answer_file import FILENAME, AnswerFile
 from sluicegate.caching.coalescing import PendingAnswer, PendingAnswers
 from sluicegate.caching.entry import Entry, identity_of
+from sluicegate.caching.file_thread import FileThread
 from sluicegate.caching.forms.asked import FORM_TAGS, Asked
 from sluicegate.caching.forms.conversion import content_type, converted, fits
 from sluicegate.caching.keyed_hash import KeyedHash
@@ -28,6 +29,9 @@ logger = logging.getLogger("sluicegate")
 
 MAX_MEMORY_BYTES = 32 << 20
 """Bytes of answers that are kept in memory as well."""
+
+OBJECT_BYTES = 1024
+"""What an answer takes in memory besides its body: more than the body itself where that is small."""
 
 MAX_QUEUED_BYTES = 64 << 20
 """Bytes of answers that may wait to be written; those beyond it are not kept."""
@@ -47,7 +51,8 @@ class AnswerCache:
         self.hits = self.misses = self.stores = self.saved_nano = self.dropped = 0
         """Since the gateway started; money in nano-dollars."""
         self.rules = RulesOfPolicy(lambda policy: ExactRules.of(policy.file.cache.exact))
-        self._hash: KeyedHash | None = None
+        self.hashed: KeyedHash | None = None
+        """What keys are made with; None until the file is open."""
         self._known: set[int] = set()
         """The first bytes of the keys that the file has."""
         self._hot: OrderedDict[bytes, Entry] = OrderedDict()
@@ -55,18 +60,22 @@ class AnswerCache:
         self._hot_bytes = self._queued_bytes = 0
         self._used: dict[bytes, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
-        self._worker: ThreadPoolExecutor | None = None
+        self._worker: FileThread | None = None
 
     async def open(self) -> KeyedHash | None:
         """Return what keys are made with; the file is opened by the first caller. None while it cannot be."""
-        if self._hash is None:
+        if self.hashed is None:
             await self._in_thread(self._open)
-        return self._hash
+        return self.hashed
+
+    def may_have(self, key: bytes) -> bool:
+        """Return whether there may be a kept answer: False is certain, and takes no look at the disk."""
+        return _short(key) in self._known
 
     async def find(self, key: bytes, now: int, ttl_ms: int, asked: Asked) -> Entry | None:
         """Return a kept answer that is no older than this, in the form that is asked for."""
         found = self._in_memory(key)
-        if found is None and _short(key) in self._known:
+        if found is None and self.may_have(key):
             found = await self._in_thread(lambda: self._get(key))
         return await self.in_form(found, asked) if found is not None and found.is_fresh(now, ttl_ms) else None
 
@@ -95,7 +104,7 @@ class AnswerCache:
             return
         self._queued_bytes += len(entry.body)
         loop = asyncio.get_running_loop()
-        self._thread().submit(self._keep, entry, pending, rules.max_bytes, loop)
+        self._thread().hand(partial(self._keep, entry, pending, rules.max_bytes, loop))
 
     # -- any thread --
 
@@ -144,7 +153,7 @@ class AnswerCache:
         """Write what is waiting, and close the file. Blocking."""
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.shutdown(wait=True)
+            worker.close()
         with self._lock:
             used, self._used = self._used, {}
         if used:
@@ -154,9 +163,9 @@ class AnswerCache:
     # -- the worker's thread --
 
     def _open(self) -> None:
-        if self._hash is None:
+        if self.hashed is None:
             self._known.update(map(_short, self.file.kept_keys()))
-            self._hash = KeyedHash(self.file.secret) if self.file.secret else None
+            self.hashed = KeyedHash(self.file.secret) if self.file.secret else None
 
     def _get(self, key: bytes) -> Entry | None:
         """Read an answer from the file, and remember it before it can be deleted there."""
@@ -219,33 +228,36 @@ class AnswerCache:
     def _remember(self, entry: Entry, key: bytes | None = None) -> None:
         with self._lock:
             key = key or entry.key
-            before = self._hot.pop(key, None)
-            self._hot_bytes -= len(before.body) if before is not None else 0
+            self._hot_bytes -= _room_of(self._hot.pop(key, None))
             if len(entry.body) <= MAX_MEMORY_BYTES // 4:
                 self._hot[key] = entry
-                self._hot_bytes += len(entry.body)
+                self._hot_bytes += _room_of(entry)
             while self._hot_bytes > MAX_MEMORY_BYTES:
                 _, oldest = self._hot.popitem(last=False)
-                self._hot_bytes -= len(oldest.body)
+                self._hot_bytes -= _room_of(oldest)
 
     def _forget(self, keys: list[bytes]) -> None:
         with self._lock:
             for key in keys:
                 for form in (b"", *FORM_TAGS):
-                    gone = self._hot.pop(key + form, None)
-                    self._hot_bytes -= len(gone.body) if gone is not None else 0
+                    self._hot_bytes -= _room_of(self._hot.pop(key + form, None))
                 self._known.discard(_short(key))
 
-    def _thread(self) -> ThreadPoolExecutor:
+    def _thread(self) -> FileThread:
         if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-cache")
+            self._worker = FileThread("sluicegate-cache")
         return self._worker
 
     async def _in_thread[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread(), work)
+        return await asyncio.wrap_future(self._thread().submit(work))
 
     def _blocking[T](self, work: Callable[[], T]) -> T:
         return self._thread().submit(work).result()
+
+
+def _room_of(entry: Entry | None) -> int:
+    """Return the bytes of memory that an answer takes."""
+    return 0 if entry is None else OBJECT_BYTES + len(entry.body)
 
 
 def _short(key: bytes) -> int:

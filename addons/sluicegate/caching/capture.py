@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sluicegate.caching.coalescing import PendingAnswer
@@ -37,6 +38,20 @@ class Capture:
     comparison: Comparison | None = None
     """A similar question's answer, to be compared with this one."""
 
+    content_type: str = "application/json"
+
+    def read_head(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Read what an answer's headers say of its body."""
+        encodings: list[bytes] = []
+        for header, value in fields:
+            name = header.lower()
+            if name == b"content-encoding":
+                encodings.append(value)
+            elif name == b"content-type":
+                self.content_type = value.decode("latin-1")
+        if encodings:
+            self.decoder = ContentDecoder(b",".join(encodings).decode("latin-1"))
+
     def __call__(self, chunk: bytes) -> None:
         """Copy a chunk of the answer, as long as the whole is small enough to be kept."""
         self.sent_bytes += len(chunk)
@@ -47,7 +62,7 @@ class Capture:
         else:
             self.chunks.clear()
 
-    def entry(self, call: Call, content_type: str, rules: ExactRules, scope: CacheScope) -> Entry | None:
+    def entry(self, call: Call, rules: ExactRules, scope: CacheScope) -> Entry | None:
         """Return the answer of a completed call as it is kept by ``rules`` for those who share ``scope``; None if it is not."""
         facts, usage, body = call.facts, call.usage, b"".join(self.chunks)
         if call.principal is None or facts is None or usage is None or not body or not rules.enabled:
@@ -59,7 +74,8 @@ class Capture:
             # Of a routed call that another target has answered, the next one should ask the first again.
             return None
         at, owner = call.started_at, owner_of(call.principal, scope)
-        return Entry(self.pending.key, at, at + rules.ttl_ms, owner, call.provider, facts.model, content_type, body, usage=usage)
+        told = (call.provider, facts.model, self.content_type, body)
+        return Entry(self.pending.key, at, at + rules.ttl_ms, owner, *told, usage=usage)
 
 
 def owner_of(principal: Principal, scope: CacheScope) -> Owner:

@@ -15,6 +15,9 @@ from sluicegate.values import Usage
 
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
 
+_LETTERS = "".join(_ALPHABET[i % len(_ALPHABET)] for i in range(256)).encode()
+"""A letter for each byte of chance. Some stand for five bytes and others for four: such an id only has to be one of its own."""
+
 _LASTING_PREFIX = re.compile(r"[A-Za-z]{1,12}[_-](?:0\d)?")
 """How the ids of answers begin, which says of what kind they are: ``msg_01``, ``chatcmpl-``, ``resp_``."""
 
@@ -102,7 +105,7 @@ def fresh_id(known: str) -> str:
     """Return another id of the same form and length."""
     found = _LASTING_PREFIX.match(known)
     prefix = found[0] if found else ""
-    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(len(known) - len(prefix)))
+    return prefix + secrets.token_bytes(len(known) - len(prefix)).translate(_LETTERS).decode()
 
 
 def identity_of(body: bytes) -> tuple[str | None, int | None]:

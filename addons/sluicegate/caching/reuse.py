@@ -49,14 +49,14 @@ def _is_ended(call: Call, body: bytes) -> bool:
     return True
 
 
-def headers_of_hit(call: Call, found: Entry, now: int) -> dict[str, str]:
+def headers_of_hit(call: Call, found: Entry, now: int) -> list[tuple[str, str]]:
     """Return the headers of an answer from the cache. What the first one's said of its own request and account is left out."""
-    headers = {"content-type": found.content_type, "age": str(max(0, now - found.at) // 1000)}
+    headers = [("content-type", found.content_type), ("age", str(max(0, now - found.at) // 1000))]
     protocol = call.policy.providers[call.envelope].protocol if call.policy is not None else call.protocol
     named = _REQUEST_IDS.get(protocol)
     if named is not None:
         name, prefix = named
-        headers[name] = fresh_id(prefix + "0" * 24)
+        headers.append((name, fresh_id(prefix + "0" * 24)))
     return headers
 
 
