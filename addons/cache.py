@@ -9,7 +9,6 @@ import logging
 from collections.abc import Awaitable
 from time import monotonic
 from typing import ClassVar, NamedTuple
-from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 
@@ -35,6 +34,9 @@ logger = logging.getLogger("sluicegate")
 CACHE_HEADER = "x-sluicegate-cache"
 """What the cache did for a call: ``hit``, ``miss`` or ``bypass``; absent where the policy keeps no answers."""
 
+CAPTURE = "sluicegate_capture"
+"""The attribute of a flow with the copy of its answer, where that may be kept."""
+
 SIMILARITY_HEADER = "x-sluicegate-cache-similarity"
 """On a hit by the answer to another question: how similar the two questions are, 0 to 1."""
 
@@ -43,9 +45,6 @@ class Cache(Addon):
     """Answers calls from kept answers, and keeps those of others."""
 
     marks: ClassVar[dict[str, str]] = dict.fromkeys(("responseheaders", "response", "error"), "sluicegate_cache")
-    captures: ClassVar[WeakKeyDictionary[http.HTTPFlow, Capture]] = WeakKeyDictionary()
-    """An attribute of the class, like the meter's taps: a reload of the chain makes a new instance."""
-
     _without: Policy | None = None
     """The policy last seen that keeps no answers: nothing is to be asked about its calls."""
 
@@ -138,7 +137,7 @@ class Cache(Addon):
 
     async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion, asked: Asked) -> None:
         """Answer a call with a similar question's answer; or note with which kept answer its own is to be compared."""
-        capture, shared = self.captures.get(flow), services()
+        capture, shared = capture_of(flow), services()
         if capture is None:
             return
         capture.question = question
@@ -150,7 +149,7 @@ class Cache(Addon):
         if not candidate.is_used:
             capture.comparison = Comparison(candidate, kept.body)
             return
-        self.captures.pop(flow, None)
+        flow.__dict__.pop(CAPTURE, None)
         shared.answers.pending.finish(capture.pending, kept)
         self.answer(flow, call, policy, kept, candidate.similarity)
         shared.semantic.hits += 1
@@ -183,7 +182,9 @@ class Cache(Addon):
         if pending is None:
             return False
         target = (call.provider, call.facts.model if call.facts is not None else "")
-        self.captures[flow] = Capture(pending, target, rules.max_entry_bytes)
+        # As the mark, an attribute of the flow: a reload of the chain makes another addon meanwhile.
+        capture = Capture(pending, target, rules.max_entry_bytes)
+        flow.sluicegate_capture = capture  # type: ignore[attr-defined]
         return True
 
     def answer(self, flow: http.HTTPFlow, call: Call, policy: Policy, found: Entry, similarity: float | None = None) -> None:
@@ -212,7 +213,7 @@ class Cache(Addon):
         headers, own = flow.response.headers, CACHE_HEADER.encode()
         fields = [field for field in headers.fields if field[0].lower() != own]
         headers.fields = (*fields, (own, call.cache.encode()))
-        capture = self.captures.get(flow)
+        capture = capture_of(flow)
         if capture is not None and flow.response.status_code == 200:
             capture.read_head(fields)
             call.listeners.append(capture)
@@ -222,7 +223,8 @@ class Cache(Addon):
         call = call_of(flow)
         if call is None or call.cache is None:
             return
-        capture = self.captures.pop(flow, None)
+        capture = capture_of(flow)
+        flow.__dict__.pop(CAPTURE, None)
         answers = services().answers
         if call.cache == "miss":
             answers.misses += 1
@@ -265,6 +267,11 @@ class Lookup(NamedTuple):
     asked: Asked
     head: tuple[str, str, tuple[tuple[bytes, bytes], ...]]
     upstream: str
+
+
+def capture_of(flow: http.HTTPFlow) -> Capture | None:
+    """Return the copy of a flow's answer that may be kept; None without one."""
+    return flow.__dict__.get(CAPTURE)
 
 
 async def finish_look_up(call: Call, facts: RequestFacts, rest: Awaitable[None]) -> None:

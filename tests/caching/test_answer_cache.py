@@ -426,6 +426,23 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
     run(second())
 
 
+def test_that_nothing_is_kept_is_known_without_a_look_at_the_disk(tmp_path):
+    async def work() -> None:
+        first = AnswerCache(tmp_path)
+        await first.open()
+        await kept(first, entry(1 << 80))
+        first.close()
+        cache = AnswerCache(tmp_path)
+        assert cache.hashed is None
+        await cache.open()
+        assert [cache.may_have(entry(number << 80).key) for number in (1, 2)] == [True, False]
+        cache.clear()
+        assert not cache.may_have(entry(1 << 80).key)
+        cache.close()
+
+    run(work())
+
+
 def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
     async def work() -> None:
         cache = AnswerCache(tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -135,26 +136,35 @@ class Run:
     def kept_answers(self) -> None:
         """Measure CPU time in our hooks where answers are kept: of a call that gets one, and what looking adds to one that does not."""
         self.progress("kept answers")
-        proxy = self.proxies.governed("kept", "base", Path(__file__).with_name("cputime.py"), cache={"exact": {"enabled": True}})
-        hit = load.request(load.body(150 * KB))
-        # So old an answer is never used, and the next one takes its place.
-        miss = hit.replace(b"\r\n", b"\r\nx-bf-cache-ttl: 0\r\n", 1)
+        scripts = [Path(__file__).with_name(name) for name in ("cputime.py", "yardstick.py")]
+        proxy = self.proxies.governed("kept", "base", *scripts, cache={"exact": {"enabled": True}})
+        content = load.body(150 * KB)
+        numbers = itertools.count(1000)
+        others = (load.request(content.replace(b'"max_tokens":2048', b'"max_tokens":%d' % number)) for number in numbers)
         calls = max(10, self.size.hook_calls // self.size.rounds)
-        found: dict[str, list[float]] = {"hit": [], "miss": []}
+        figures: dict[str, list[float]] = {"hit": [], "of it in the cache": [], "miss": [], "sha256": []}
         for number in range(self.size.rounds + 1):
-            for what, sent in (("miss", miss), ("hit", hit)):
+            for what, sent in (("miss", others), ("hit", load.request(content))):
                 before = proxy.hooks()
                 # One at a time: identical calls at once would wait for each other.
                 seen = require_no_errors(asyncio.run(load.drive(proxy.routes["base"], sent, 1, 60, most=calls)), proxy.name)
                 spent = {a: (s - before.get(a, (0.0, 0.0))[0]) / seen.calls * 1e6 for a, (s, _) in proxy.hooks().items()}
-                if number:
-                    found[what].append(spent["cache"] if what == "miss" else sum(spent.values()))
-        for what, label, reach in (
-            ("miss", "CPU that looking for a kept answer and keeping one adds", 40),
-            ("hit", "CPU in all our hooks of a call that gets a kept answer", 1000),
-        ):
-            median, spread = middle(found[what], digits=0)
-            self.add(Figure("hooks", f"{label}, 150 KB", median, "us", spread, reach))
+                if number and what == "miss":
+                    figures["miss"].append(spent["cache"])
+                    figures["sha256"].append(spent["yardstick"])
+                elif number:
+                    figures["hit"].append(sum(spent.values()) - spent["yardstick"])
+                    figures["of it in the cache"].append(spent["cache"])
+        hashed = statistics.median(figures["sha256"])
+        median, spread = middle(figures["miss"], digits=0)
+        ratio = statistics.median(m / h for m, h in zip(figures["miss"], figures["sha256"], strict=True))
+        detail = {"SHA-256 of the body": round(hashed, 1), "ratio": round(ratio, 2)}
+        self.add(Figure("hooks", "a miss costs more, body of 150 KB, CPU", median, "us", spread, 40, detail=detail))
+        median, spread = middle(figures["hit"], digits=0)
+        detail = {"of it in the cache": round(statistics.median(figures["of it in the cache"]), 1)}
+        self.add(
+            Figure("hooks", "a hit is answered in, body of 150 KB, CPU in all our hooks", median, "us", spread, 1000, detail=detail)
+        )
 
     # -- streams ------------------------------------------------------------------------------------------------------
 

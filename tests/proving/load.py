@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from h2.config import H2Configuration
@@ -120,15 +121,16 @@ async def exchange(
     seen.calls += 1
 
 
-async def drive(route: Route, sent: bytes, connections: int, seconds: float, most: int = 1_000_000) -> Seen:
-    """Make calls back to back on ``connections`` for a time, or until ``most`` have been made."""
+async def drive(route: Route, sent: bytes | Iterator[bytes], connections: int, seconds: float, most: int = 1_000_000) -> Seen:
+    """Make calls back to back on ``connections`` for a time, or until ``most`` have been made: the same one, or the next ones."""
+    calls = itertools.repeat(sent) if isinstance(sent, bytes) else sent
     seen = Seen()
     pairs = [await connect(route) for _ in range(connections)]
     began = time.perf_counter()
 
     async def worker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while time.perf_counter() - began < seconds and seen.calls < most:
-            await exchange(reader, writer, sent, seen)
+            await exchange(reader, writer, next(calls), seen)
 
     results = await asyncio.gather(*(worker(*p) for p in pairs), return_exceptions=True)
     seen.seconds = time.perf_counter() - began

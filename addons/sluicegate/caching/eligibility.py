@@ -14,6 +14,10 @@ PROTOCOLS = ("anthropic", "openai", "gemini")
 """The protocols whose answers are kept. Bedrock's frames have checksums over ids that change."""
 
 
+_KEPT_ELSEWHERE = frozenset(("previous_response_id", "conversation", "background", "container", "cachedContent"))
+_VARYING = frozenset(("temperature", "generationConfig", "generation_config"))
+
+
 def why_not_kept(call: Call, facts: RequestFacts, path: str, *, sampled: bool) -> str | None:
     """Return why the answer of a call is neither looked up nor kept, in a word; None if it may be."""
     members = facts.members
@@ -22,7 +26,8 @@ def why_not_kept(call: Call, facts: RequestFacts, path: str, *, sampled: bool) -
     if not members:
         # Of a large body, or one that was read in a copy, there are none.
         return "body"
-    if call.policy.providers[call.envelope].protocol not in PROTOCOLS or path.partition("?")[0].endswith("/compact"):
+    path = path.partition("?")[0]
+    if call.policy.providers[call.envelope].protocol not in PROTOCOLS or path.endswith("/compact"):
         return "api"
     if not facts.is_text_only:
         # Media, files, the provider's own tools, and whatever nobody knows yet.
@@ -34,15 +39,17 @@ def why_not_kept(call: Call, facts: RequestFacts, path: str, *, sampled: bool) -
 
 def _is_kept_elsewhere(members: Mapping[str, Any], path: str) -> bool:
     """Return whether the provider keeps the answer too, so that a later call can name it by an id that a copy would not have."""
-    if any(name in members for name in ("previous_response_id", "conversation", "background", "container", "cachedContent")):
+    if not _KEPT_ELSEWHERE.isdisjoint(members):
         return True
-    store = bytes(members.get("store", b""))
+    store = bytes(members["store"]) if "store" in members else b""
     # In the responses API it is kept unless the call says otherwise.
-    return store != b"false" if path.partition("?")[0].endswith("/responses") else store not in (b"", b"false", b"null")
+    return store != b"false" if path.endswith("/responses") else store not in (b"", b"false", b"null")
 
 
 def _asks_to_vary(members: Mapping[str, Any]) -> bool:
     """Return whether a call asks for a temperature above 0; one that says nothing of it has not asked for anything."""
+    if _VARYING.isdisjoint(members):
+        return False
     named = [members.get("temperature")]
     for name in ("generationConfig", "generation_config"):
         if name in members:
