@@ -31,6 +31,7 @@ from sluicegate.cli import (
     route,
     run,
     statusline,
+    store,
     usage,
 )
 from sluicegate.cli.output import replace_unprintable, reporting_full_disk
@@ -78,6 +79,7 @@ route.register(_group("route", "The routes of calls to targets, and how a call w
 authority.register(_group("ca", "The certificate authority that clients of the proxy trust."))
 cache.register(_group("cache", "Answers that are kept and given again, and what broke providers' own caches of prompts."))
 nodes.register(_group("nodes", "The gateways that share a store."))
+store.register(_group("store", "Move a gateway's state into the database that several gateways share."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 

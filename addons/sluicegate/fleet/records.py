@@ -32,6 +32,7 @@ _KEEP = """
 INSERT INTO records SELECT id, %s, nextval('records_position'), record FROM incoming ORDER BY number
 ON CONFLICT (id) DO NOTHING
 """
+_COSTS = "SELECT id, record->>'cost_nano' FROM records WHERE id = ANY(%s)"
 _READ = """
 SELECT position, CASE WHEN node = %s THEN NULL ELSE record::text END FROM records
 WHERE position > %s ORDER BY position LIMIT %s
@@ -64,6 +65,14 @@ class Records:
             conn.execute(_KEEP, (node,))
 
         self._run(work)
+
+    def costs(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the nano-dollars of those of these records that are here, by id."""
+
+        def work(conn: psycopg.Connection) -> dict[str, int]:
+            return {i: int(cost or 0) for i, cost in conn.execute(_COSTS, (list(ids),))}
+
+        return self._run(work)
 
     def read(self, node: str, after: int, limit: int) -> Arrived:
         """Return the next records after a position that are not this node's own."""
