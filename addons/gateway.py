@@ -26,7 +26,7 @@ from runtime.failsafe import Failsafe
 from runtime.fast_streams import FastStreams
 from runtime.gc_tuning import GcTuning
 from runtime.idle_connections import IdleConnections
-from runtime.layers import Layers
+from runtime.layer_choice import Layers
 from runtime.log_redaction import LogRedaction
 from runtime.options import Options
 from runtime.orphans import Orphans

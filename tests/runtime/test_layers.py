@@ -12,21 +12,24 @@ from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer, ServerTLSLayer, TC
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.test import tflow
 
-from runtime import layers, release_memory
+from runtime import layer_choice, layers, release_memory
+from runtime.client_tls import GatewayClientTLSLayer
 
 OVERRIDDEN = [
     pytest.param(own.__bases__[0], name, id=f"{own.__name__}-{name}")
-    for own in layers.OWN_LAYERS
+    for own in layer_choice.OWN_LAYERS
     for name, method in vars(own).items()
-    if inspect.isfunction(method) and name not in layers.ADDED
+    if inspect.isfunction(method) and name not in layer_choice.ADDED
 ]
 RELIED_ON = [
-    pytest.param(own.__bases__[0], name, id=f"{own.__name__}-{name}") for own, names in layers.RELIED_ON.items() for name in names
+    pytest.param(own.__bases__[0], name, id=f"{own.__name__}-{name}")
+    for own, names in layer_choice.RELIED_ON.items()
+    for name in names
 ]
 
 
 def test_they_fit_this_mitmproxy():
-    assert layers.unknown_methods() == []
+    assert layer_choice.unknown_methods() == []
 
 
 @pytest.mark.parametrize(("stock", "name"), [*OVERRIDDEN, *RELIED_ON])
@@ -38,8 +41,8 @@ def test_a_method_mitmproxy_no_longer_has_refuses_to_start(stock, name, monkeypa
     if hasattr(stock, name):
         # object's own __init__ is left: it takes other arguments.
         assert name == "__init__"
-    monkeypatch.setattr(layers, "exit_with_error", reasons.append)
-    layers.Layers().running()
+    monkeypatch.setattr(layer_choice, "exit_with_error", reasons.append)
+    layer_choice.Layers().running()
     (reason,) = reasons
     assert f"{stock.__name__}.{name}" in reason
 
@@ -47,7 +50,7 @@ def test_a_method_mitmproxy_no_longer_has_refuses_to_start(stock, name, monkeypa
 @pytest.mark.parametrize(("stock", "name"), OVERRIDDEN)
 def test_a_method_that_takes_other_arguments_refuses_to_start(stock, name, monkeypatch):
     monkeypatch.setattr(stock, name, lambda self, one, two, three, four: None)
-    assert layers.unknown_methods() == [f"{stock.__name__}.{name}"]
+    assert layer_choice.unknown_methods() == [f"{stock.__name__}.{name}"]
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def choose(context, *chosen):
         if len(above) > 1:
             above[-2].child_layer = above[-1]
     nextlayer.layer = above[0]
-    layers.Layers().next_layer(nextlayer)
+    layer_choice.Layers().next_layer(nextlayer)
     assert nextlayer.layer is context.layers[1]
     for below, top in zip(context.layers[1:], context.layers[2:], strict=False):
         assert below.child_layer is top
@@ -84,11 +87,11 @@ def test_http_becomes_ours_in_the_same_mode(context):
 
 
 def test_tls_and_what_stands_on_it_become_ours(context):
-    assert choose(context, ClientTLSLayer, http) == [layers.GatewayClientTLSLayer, layers.GatewayHttpLayer]
+    assert choose(context, ClientTLSLayer, http) == [GatewayClientTLSLayer, layers.GatewayHttpLayer]
 
 
 def test_a_layer_for_the_upstream_stays(context):
-    assert choose(context, ServerTLSLayer, ClientTLSLayer) == [ServerTLSLayer, layers.GatewayClientTLSLayer]
+    assert choose(context, ServerTLSLayer, ClientTLSLayer) == [ServerTLSLayer, GatewayClientTLSLayer]
     assert context.layers[2].server_tls_available
 
 
@@ -103,5 +106,5 @@ def test_other_layers_and_those_of_others_stay(context):
 
 def test_nothing_chosen_stays_nothing(context):
     nextlayer = layer.NextLayer(context)
-    layers.Layers().next_layer(nextlayer)
+    layer_choice.Layers().next_layer(nextlayer)
     assert nextlayer.layer is None

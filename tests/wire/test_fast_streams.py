@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from h2.events import DataReceived, StreamEnded
 
 from support import http2_client
 from support.certificates import server_context
@@ -254,6 +255,50 @@ def test_a_client_that_reads_slowly_holds_its_provider_back_and_loses_nothing(su
     payload = payload_of(bytes(came[came.index(b"104\r\n") :]))
     # Not compared by the assertion itself, which would take minutes to show how megabytes differ.
     is_whole = payload == b"".join([*sse()[:2], *LONG, *sse()[3:]])
+    assert is_whole
+
+
+def test_a_client_of_http2_that_gives_no_window_holds_its_provider_back_and_loses_nothing(subject):
+    """Its socket is read all the time, so that nothing but its window can be what holds the answer up."""
+    sent = 0
+
+    def run(peer: Peer, _: Seen) -> None:
+        nonlocal sent
+        peer.head(200, "content-type: text/event-stream", CHUNKED)
+        for piece in [*sse()[:2], *LONG, *sse()[3:]]:
+            peer.send(chunk(piece))
+            sent += len(piece)
+        peer.end()
+
+    subject.provider.script = run
+    tls, h2 = http2_client.connect(subject.gateway)
+    came, unread, is_over = bytearray(), 0, False
+    with tls:
+        h2.send_headers(1, http2_client.request_headers())
+        h2.send_data(1, ask(stream=True), end_stream=True)
+
+        def read() -> None:
+            nonlocal unread, is_over
+            tls.sendall(h2.data_to_send())
+            for got in h2.receive_data(tls.recv(1 << 16)):
+                if isinstance(got, DataReceived):
+                    came.extend(got.data)
+                    unread += got.flow_controlled_length
+                is_over = is_over or isinstance(got, StreamEnded)
+
+        while len(came) < h2.local_settings.initial_window_size:
+            read()
+        at = -1
+        while at != sent:
+            at = sent
+            time.sleep(0.3)
+        assert sent < sum(map(len, LONG))
+        while not is_over:
+            if unread:
+                h2.acknowledge_received_data(unread, 1)
+                unread = 0
+            read()
+    is_whole = bytes(came) == b"".join([*sse()[:2], *LONG, *sse()[3:]])
     assert is_whole
 
 
