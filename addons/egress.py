@@ -22,6 +22,7 @@ from sluicegate.network.egress.connection import ClientConnection, Traffic, reme
 from sluicegate.network.egress.dialling import Dialling, DialRefused
 from sluicegate.network.egress.judgement import HostRefusal, refusal_of_host
 from sluicegate.network.egress.resolver import ResolveError
+from sluicegate.policy.source import refusal_of_copy
 from sluicegate.values import Deny, Reason
 
 logger = logging.getLogger("sluicegate")
@@ -110,6 +111,9 @@ class Egress(Addon):
     def admit(self, flow: http.HTTPFlow, connection: ClientConnection, host: str, port: int) -> bool:
         """Return whether this caller may reach this host; if not, refuse the flow, or what will be sent inside it."""
         policy = services().policy
+        if (unconfirmed := refusal_of_copy(services().policy_watcher.source)) is not None:
+            deny(flow, unconfirmed)
+            return False
         egress = policy.egress
         refusal = refusal_of_host(egress, host)
         if refusal is not None:

@@ -38,6 +38,7 @@ from sluicegate.calls.usual_head import Head, usual_head
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.network.egress.connection import ClientConnection
 from sluicegate.policy.model import Policy, VirtualKey
+from sluicegate.policy.source import refusal_of_copy
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.account_headers import billing_problem
 from sluicegate.providers.base import ProtocolName
@@ -154,8 +155,7 @@ class Identity(Addon):
         if is_websocket(values):
             decline_websocket(flow, policy.providers[provider].protocol)
             return
-        served = policy.providers[provider]
-        is_whole = connection.target is not None or not origin_form(flow.request)
+        served, is_whole = policy.providers[provider], connection.target is not None or not origin_form(flow.request)
         if (path := served.inner_path(flow.request.path, is_whole=is_whole)) != flow.request.path:
             flow.request.path = path
         call = new_call(flow, provider, policy)
@@ -188,10 +188,11 @@ class Identity(Addon):
         self, flow: http.HTTPFlow, call: Call, policy: Policy, key: VirtualKey | None, reading: Reading[VirtualKey]
     ) -> bool:
         """Note whose call it is, and return True; refuse one that needs a key if there is none that may be used."""
-        if key is None:
-            if call.kind == "keyless":
-                return True
-            self.refuse_unknown(flow, call, reading)
+        unconfirmed = refusal_of_copy(services().policy_watcher.source)
+        if key is None and call.kind == "keyless" and unconfirmed is None:
+            return True
+        if key is None or unconfirmed is not None:
+            deny(flow, unconfirmed) if unconfirmed is not None else self.refuse_unknown(flow, call, reading)
             return False
         call.principal = policy.principal_of(key, call.attribution.get("user_id"), call.attribution.get("project"))
         now, connection = services().clock(), connection_of(flow.client_conn)
@@ -296,9 +297,8 @@ class Identity(Addon):
             deny(flow, Deny(Reason.INVALID_REQUEST, message))
             return None
         request.headers.fields, request.data.path = reading.fields, reading.target
-        host = b"" if is_call else request.data.host.encode()
-        shown = b" ".join((request.data.method, host, reading.target.partition(b"?")[0]))
-        if credentials.shows_secret(shown):
+        host, path = b"" if is_call else request.data.host.encode(), reading.target.partition(b"?")[0]
+        if credentials.shows_secret(b" ".join((request.data.method, host, path))):
             # It would be printed, recorded and sent on.
             request.data.method, request.data.path, request.data.host = b"GET", b"/", ""
             deny(flow, Deny(Reason.INVALID_REQUEST, "Invalid request: its method, host or path holds a key; send that in a header"))

@@ -22,8 +22,12 @@ from sluicegate.calls.settlement import PricedBy, priced_by
 from sluicegate.console.printer import Printer
 from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
-from sluicegate.fleet.fleet import open_fleet, store_address
+from sluicegate.fleet.fleet import open_fleet
 from sluicegate.fleet.followed_clock import FollowedClock
+from sluicegate.fleet.policy.history import open_history
+from sluicegate.fleet.policy.opening import open_source
+from sluicegate.fleet.policy.source import StoreSource
+from sluicegate.fleet.store.reach import store_address
 from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
@@ -32,7 +36,6 @@ from sluicegate.network.outbound.proxies import Outbound, ProxyError, outbound_o
 from sluicegate.network.outbound.trust import Trust, TrustError
 from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.editing.writer import PolicyWriter
-from sluicegate.policy.history import History
 from sluicegate.policy.key_values import KeyValues
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.provider import Provider
@@ -106,8 +109,8 @@ class Services:
     ) -> None:
         """Open everything and recover from an unclean end. Raises PolicyError, StateError or StoreError."""
         self.env = env
-        self.policy_watcher = PolicyWatcher(policy_path, env, clock)
-        if store_address(self.policy_watcher.current.server, env) is not None:
+        self.policy_watcher = PolicyWatcher(source := open_source(policy_path, state_dir, env), env, clock)
+        if isinstance(source, StoreSource) or store_address(self.policy_watcher.current.server, env) is not None:
             # Windows turn by the store's time.
             clock = self.policy_watcher.clock = FollowedClock(clock)
         self.clock = clock
@@ -131,12 +134,12 @@ class Services:
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, clock)
         self.revisions = Revisions(self.store.path)
         self.key_values = self._known_keys()
-        self.history = History(self.revisions, self.policy_watcher.active)
+        self.history = open_history(source, self.revisions, self.policy_watcher.active, self.fleet)
         self.policy_watcher.on_change = self.history.record
         self.journal = Journal(state_dir / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger, self.policy_watcher.current.all_limits)
         if self.fleet is not None:
-            self.fleet.join()
+            self.fleet.join() if source.is_confirmed else self.fleet.join_later()
         self.hook_time: dict[tuple[str, str], list[int]] = {}
         """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
         self.streams, self.stream_reads = Counter[tuple[str, str]](), Counter[str]()

@@ -196,10 +196,10 @@ def test_who_has_left_only_a_trail_is_known_and_a_key_that_others_used_stays(com
             row = dict.fromkeys(columns, 0) | {"day": 20_000, "calls": 1, "user_id": user, "virtual_key_id": key}
             conn.execute(f"INSERT INTO past_calls VALUES ({','.join('?' * len(columns))})", [row[c] for c in columns])
         row = (iso(NOW), "admin", "create", "user", "walter", None, '{"id":"walter","team_id":"team-a"}', "", "")
-        conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
         # A key that was hers and then another's is not hers alone.
         row = (iso(NOW), "admin", "update", "virtual_key", "vk-shared", '{"user_id":"zoe"}', '{"user_id":"bob"}', "", "")
-        conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        conn.execute("INSERT INTO admin_audit VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
     begun = {"zoe": {"pseudonym": "erased-0", "keys": ["vk-bob", "vk-of-old"], "names": []}}
     (company.state / "erasing.json").write_text(json.dumps(begun))
     policy = Services(company.policy, company.state, {}, lambda: NOW)

@@ -30,14 +30,9 @@ def send_test(
 
     Example: sluicegate alerts test --webhook finance
     """
-    from sluicegate.policy.loader import PolicyError, load
-
     settings: Settings = ctx.obj
     now = int(time.time() * 1000)
-    try:
-        loaded = load(settings.policy_path(), env=os.environ, now=now)
-    except PolicyError as e:
-        fail(str(e))
+    loaded = settings.load_policy(now)
     for warning in loaded.warnings:
         if warning.startswith("alerts: "):
             typer.echo(f"warning: {warning}", err=True)

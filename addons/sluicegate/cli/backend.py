@@ -150,7 +150,7 @@ class FileBackend:
             fail(str(e))
         modules = (roster, erasure, governance, adjustments, cache, reconciliations, revisions, routes)
         app = Starlette(routes=build_routes([row for module in modules for row in module.endpoints()], services))
-        state = {"caller": Caller("admin", f"{_user_name()} (command line)")}
+        state = {"caller": Caller("admin", f"{user_name()} (command line)")}
         raw = json.dumps(body, default=str).encode() if body is not None else b""
         sent = [(n.encode(), v.encode()) for n, v in headers.items()]
         try:
@@ -181,6 +181,7 @@ class _FileServices:
 
     def __init__(self, policy: Path, state_dir: Path) -> None:
         from sluicegate.calls.keyring import Keyring
+        from sluicegate.fleet.policy.opening import open_source
         from sluicegate.policy.editing.writer import PolicyWriter
         from sluicegate.policy.revisions import Revisions
         from sluicegate.policy.watcher import PolicyWatcher
@@ -190,10 +191,10 @@ class _FileServices:
 
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
         self._policy_path = policy
-        self.policy_watcher = PolicyWatcher(policy, os.environ, self.clock)
+        self.policy_watcher = PolicyWatcher(open_source(policy, state_dir, os.environ), os.environ, self.clock)
         self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
         self.router = Router(self.ledger)
-        self.audit_trail = _open_audit_trail(state_dir)
+        self.audit_trail = open_audit_trail(state_dir)
         self.reconciliations = Reconciliations(state_dir / FILENAME)
         self.revisions = Revisions(state_dir / FILENAME)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, self.clock)
@@ -223,14 +224,15 @@ def _seconds(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
-def _user_name() -> str:
+def user_name() -> str:
+    """Return who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
 
 
-def _open_audit_trail(state_dir: Path) -> Any:
+def open_audit_trail(state_dir: Path) -> Any:
     """Return the audit trail in a state folder. The first entry makes the database, where no gateway has run yet."""
     from sluicegate.database import connection
     from sluicegate.policy.audit_trail import AuditEntry, AuditTrail, AuditTrailError

@@ -58,7 +58,7 @@ def _gateways_machine(settings: Settings, host: str, port: int) -> Iterator[Find
     now, folder, path = int(time.time() * 1000), settings.state_path(), settings.policy_path()
     yield from machine.check_versions()
     is_named = path != paths.policy_path(None, {}) or paths.named_policy(settings.policy, os.environ) is not None
-    policy, found = state.load_policy(path, os.environ, now, is_named)
+    policy, found = state.load_policy(path, settings.state_path(), os.environ, now, is_named)
     yield from found
     url = url_of_running(folder)
     authority = paths.authority_folder(folder, recorded_authority(folder))

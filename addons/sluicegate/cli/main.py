@@ -24,6 +24,7 @@ from sluicegate.cli import (
     nodes,
     people,
     policy,
+    policy_store,
     prices,
     providers,
     reconcile,
@@ -73,7 +74,9 @@ for kind in ("customer", "team", "user", "project"):
     if kind == "user":
         people.register(group)
     app.add_typer(group, name=kind)
-policy.register(_group("policy", "The policies that were in force, and restoring one."))
+policies = _group("policy", "The policies that were in force, restoring one, and moving them into a store and back.")
+policy.register(policies)
+policy_store.register(policies)
 prices.register(_group("prices", "What models cost, and newer prices from a published table."))
 route.register(_group("route", "The routes of calls to targets, and how a call would be routed."))
 authority.register(_group("ca", "The certificate authority that clients of the proxy trust."))

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 import typer.main
@@ -22,6 +22,9 @@ from sluicegate import paths
 from sluicegate.cli.output import fail, note
 from sluicegate.policy import short_forms
 from sluicegate.policy.short_forms import ShortFormError
+
+if TYPE_CHECKING:
+    from sluicegate.policy.model import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,18 @@ class Settings:
         from sluicegate.storage.state_folder import recorded_policy
 
         return recorded_policy(self.state_path())
+
+    def load_policy(self, now: int, path: Path | None = None) -> Policy:
+        """Return the policy, wherever it is kept; exit with all that is wrong with it. ``path``: not the one that is named."""
+        from sluicegate.fleet.policy.opening import load_policy
+        from sluicegate.policy.loader import PolicyError
+        from sluicegate.storage.errors import StoreError
+        from sluicegate.storage.state_folder import StateError
+
+        try:
+            return load_policy(path or self.policy_path(), self.state_path(), os.environ, now)
+        except (PolicyError, StateError, StoreError) as e:
+            fail(str(e))
 
     def state_path(self) -> Path:
         """Return the state folder: the option, else the environment's, else the one in the home folder."""

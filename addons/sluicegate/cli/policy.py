@@ -32,7 +32,10 @@ def history(
         print_json(answer)
         return
     rows = [r | {"at": r["at"][:19] + "Z", "who": r["who"] or "file edit"} for r in answer["revisions"]]
-    print_table(rows, {"at": "since", "revision": "revision", "who": "changed by", "summary": "change"})
+    columns = {"at": "since", "revision": "revision", "who": "changed by", "node": "node", "summary": "change"}
+    if not any(row["node"] for row in rows):
+        del columns["node"]
+    print_table([r | {"node": r["node"] or "this one"} for r in rows], columns)
 
 
 def restore(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Annotated, Any
 
 import typer
 
 from sluicegate.cli.options import Settings, command_class
-from sluicegate.cli.output import fail, print_json, print_table
+from sluicegate.cli.output import print_json, print_table
 
 _GOVERNED = {
     "provider": "provider",
@@ -44,12 +43,7 @@ def providers(
 
 
 def _governed_rows(settings: Settings) -> list[dict[str, Any]]:
-    from sluicegate.policy.loader import PolicyError, load
-
-    try:
-        loaded = load(settings.policy_path(), env=os.environ, now=int(time.time() * 1000))
-    except PolicyError as e:
-        fail(str(e))
+    loaded = settings.load_policy(int(time.time() * 1000))
     paths = {name: f"/{prefix}" for prefix, name in reversed(list(loaded.prefixes.items()))}
     rows = []
     for provider in loaded.providers.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from pathlib import Path
@@ -29,15 +28,11 @@ def retention(
 
     Example: sluicegate retention --calls 90d
     """
-    from sluicegate.policy.loader import PolicyError, load
     from sluicegate.windows import parse_period
 
     settings: Settings = ctx.obj
     now = time.time_ns() // 1_000_000
-    try:
-        kept = load(settings.policy_path(), env=os.environ, now=now).file
-    except PolicyError as e:
-        fail(str(e))
+    kept = settings.load_policy(now).file
     if calls is not None:
         try:
             parse_period(calls)

@@ -178,10 +178,9 @@ def _discard(lines: Iterable[str]) -> None:
 
 def _secret_variables(settings: Settings) -> set[str]:
     """Return the variables that hold the gateway's secrets: an agent that inherited them would have the provider keys."""
-    from sluicegate.policy.loader import load
     from sluicegate.policy.secrets import variable_of
 
-    loaded = load(paths.policy_path(settings.policy, os.environ), env=os.environ, now=0)
+    loaded = settings.load_policy(0, paths.policy_path(settings.policy, os.environ))
     variables = {variable_of(k.source) for p in loaded.providers.values() for k in p.keys}
     accounts = (k.account for p in loaded.providers.values() for k in p.keys if k.account is not None)
     variables |= {variable for account in accounts for variable in account.variables}

@@ -13,8 +13,8 @@ from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from sluicegate.fleet.fleet import Reached
     from sluicegate.fleet.migration.move import Moved
+    from sluicegate.fleet.store.reach import Reached
 
 MOVED = {
     "what": "what",
@@ -78,8 +78,8 @@ def migrate(
 def _reached(to: str, password: str | None) -> Reached:
     from pydantic import ValidationError
 
-    from sluicegate.fleet.fleet import Reached, store_address
     from sluicegate.fleet.node import node_name
+    from sluicegate.fleet.store.reach import Reached, store_address
     from sluicegate.policy.server_schema import Server
     from sluicegate.policy.store_address import StoreAddressError
     from sluicegate.storage.errors import StoreError
@@ -129,7 +129,7 @@ def _plan(settings: Settings, reached: Reached) -> None:
 def _move(settings: Settings, reached: Reached) -> Moved:
     from sluicegate.fleet.migration.move import MigrationError, Move, open_files
     from sluicegate.fleet.store.protocol import FleetError
-    from sluicegate.policy.loader import PolicyError, load
+    from sluicegate.policy.loader import PolicyError
     from sluicegate.storage.errors import StoreError
     from sluicegate.storage.state_folder import StateError, StateInUseError
 
@@ -139,7 +139,7 @@ def _move(settings: Settings, reached: Reached) -> Moved:
         return time.time_ns() // 1_000_000
 
     def limits() -> Any:
-        return load(settings.policy_path(), env=os.environ, now=now()).all_limits()
+        return settings.load_policy(now()).all_limits()
 
     try:
         with open_files(folder, reached.name, now, limits) as files:

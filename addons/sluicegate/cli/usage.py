@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import sys
 import time
@@ -61,21 +60,18 @@ def usage(
     if start or end:
         fail("--from and --to go with --by: limits have periods of their own", 2)
     from sluicegate.limits.usage import usage_rows
-    from sluicegate.policy.loader import PolicyError, load
     from sluicegate.storage.call_reader import read_shadow
     from sluicegate.storage.errors import StoreError
     from sluicegate.storage.store import FILENAME, read_ledger
 
     settings: Settings = ctx.obj
     now = int(time.time() * 1000)
+    loaded = settings.load_policy(now)
     try:
-        loaded = load(settings.policy_path(), env=os.environ, now=now)
         path = settings.state_path() / FILENAME
         rows = usage_rows(loaded, read_ledger(path), now)
         since = now - SHADOW_DAYS * DAY_MS
         shadow = read_shadow(path, since) if path.exists() else []
-    except PolicyError as e:
-        fail(str(e))
     except (sqlite3.Error, StoreError) as e:
         fail(f"the ledger cannot be read: {e}")
     if settings.as_json:

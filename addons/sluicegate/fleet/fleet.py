@@ -2,88 +2,45 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import certifi
+from typing import Any, Protocol
 
 from sluicegate.calls.record import Record
 from sluicegate.fleet.agent import Agent
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.membership import Membership
 from sluicegate.fleet.node import node_id, node_name
+from sluicegate.fleet.policy.source import StoreSource
+from sluicegate.fleet.policy.table import CHANNEL
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import Shipping
 from sluicegate.fleet.standing import Standing
+from sluicegate.fleet.store.notices import Notices
 from sluicegate.fleet.store.protocol import TTL_MS, FleetError, FleetStore, NodeRow, SchemaTooNew, Total
+from sluicegate.fleet.store.reach import Reached
 from sluicegate.limits.lease import Lease
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
-from sluicegate.policy.server_schema import Server
-from sluicegate.policy.store_address import VARIABLE, StoreAddress, store_of
+from sluicegate.policy.store_address import VARIABLE
+from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import Store
 from sluicegate.values import Deny, Outcome, Reason
 
-if TYPE_CHECKING:
-    import psycopg
-
 logger = logging.getLogger("sluicegate")
-
-INSTALL = "pip install 'sluicegate[postgres]'"
 
 START_TIMEOUT_S = 60.0
 """How long a gateway waits at its start for a store that cannot be reached."""
 
 START_PAUSE_S = 1.0
 
-CONNECT_TIMEOUT_S = 3
-
-SILENT_CONNECTION_MS = 5_000
-"""After how long a connection counts as lost whose other end acknowledges nothing."""
-
 SILENCE_MS = TTL_MS // 2
 """After how long without an answer a store counts as away for a policy that refuses calls then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """How the store is reached: read anew for each connection, so that a changed password is used."""
-
-    server: Server
-    env: Mapping[str, str]
-    name: str
-
-    def address(self) -> StoreAddress:
-        """Return the store's address. Raises StoreAddressError."""
-        address = store_of(self.server.store, self.server.store_password, self.env)
-        assert address is not None
-        return address
-
-    def connect(self) -> psycopg.Connection:
-        """Open a connection. Raises psycopg.Error."""
-        import psycopg
-
-        address = self.address()
-        more: dict[str, Any] = {} if "connect_timeout" in address.parameters else {"connect_timeout": CONNECT_TIMEOUT_S}
-        more |= {"application_name": f"sluicegate {self.name}", "tcp_user_timeout": SILENT_CONNECTION_MS, "keepalives_idle": 5}
-        more |= {"keepalives_interval": 2, "keepalives_count": 3}
-        return psycopg.connect(address.conninfo(certifi.where()), autocommit=True, prepare_threshold=None, **more)
-
-
-def store_address(server: Server, env: Mapping[str, str]) -> StoreAddress | None:
-    """Return the store that a policy or the environment names. Raises StoreAddressError; StoreError without the extra."""
-    address = store_of(server.store, server.store_password, env)
-    if address is not None and importlib.util.find_spec("psycopg") is None:
-        raise StoreError(f"server.store: PostgreSQL needs the extra postgres, which is not installed here: {INSTALL}")
-    return address
 
 
 class Fleet:
@@ -111,6 +68,10 @@ class Fleet:
         self.agent = Agent(self._open())
         self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
         self.membership = Membership(self.standing, self.agent)
+        self.notices = Notices(reached.connect, {CHANNEL: self._look_at_policy})
+        self.on_policy: Callable[[], None] = lambda: None
+        """Called where the store may have another policy; it must be quick."""
+        self.membership.on_policy = self._look_at_policy
         self._ledger = ledger
 
     def _open(self) -> FleetStore:
@@ -145,13 +106,22 @@ class Fleet:
         finally:
             store.close()
 
+    def join_later(self) -> None:
+        """Join as soon as the store answers; until then no call that comes under limits has room."""
+        self.membership.join_later()
+
+    def _look_at_policy(self) -> None:
+        self.on_policy()
+
     def start(self) -> None:
         """Start the threads. In the proxy's loop."""
         self.membership.start()
         self.shipping.start()
+        self.notices.start()
 
     def close(self, write: Callable[[], None]) -> None:
         """Deliver what is left, tell the final numbers and give every lease back; ``write`` what need not be told again."""
+        self.notices.close()
         self.shipping.close()
         self.membership.leave()
         self.agent.close()
@@ -223,6 +193,7 @@ class Gateway(Protocol):
     store: Store
     ledger: Ledger
     logs: Any
+    policy_watcher: PolicyWatcher
 
     @property
     def policy(self) -> Policy:
@@ -231,9 +202,14 @@ class Gateway(Protocol):
 
 def open_fleet(gateway: Gateway, clock: FollowedClock) -> Fleet:
     """Return a gateway's part in the fleet that its policy or environment names. Raises StateError."""
-    reached = Reached(gateway.policy.server, dict(gateway.env), node_name(gateway.env))
+    source = gateway.policy_watcher.source
+    kept_there = source.reached if isinstance(source, StoreSource) else None
+    reached = kept_there or Reached(gateway.policy.server, dict(gateway.env), node_name(gateway.env))
     if isinstance(gateway.env, MutableMapping):
         # An agent may run in a child of the shell that started the gateway, and could read the password there.
         gateway.env.pop(VARIABLE, None)
     revision, on_replaced = lambda: gateway.policy.revision, lambda: gateway.logs.index.discard()
-    return Fleet(reached, gateway.state_dir, gateway.store.path, gateway.ledger, clock, revision, on_replaced)
+    fleet = Fleet(reached, gateway.state_dir, gateway.store.path, gateway.ledger, clock, revision, on_replaced)
+    if isinstance(source, StoreSource):
+        fleet.membership.policy_here = lambda: source.number
+    return fleet

@@ -48,6 +48,10 @@ class Membership:
         self.asks = Asks()
         self.error: str | None = None
         """Why the store has not answered; None while it does."""
+        self.policy_here: Callable[[], int | None] = lambda: None
+        """Returns the number of the policy that this node has from the store; None where it is not kept there."""
+        self.on_policy: Callable[[], None] = lambda: None
+        """Called where the store has another."""
         self._under_way: Message | None = None
         self._is_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,6 +76,12 @@ class Membership:
             self._loop = asyncio.get_running_loop()
             self.agent.start()
             self._timer = self._loop.call_later(TICK_S, self._tick)
+
+    def join_later(self) -> None:
+        """Join with the first message that the store answers."""
+        self.standing.joined_at = float("-inf")
+        for counter in self.ledger.counters.values():
+            counter.lease = Lease(counter.start)
 
     def leave(self) -> None:
         """Tell the final numbers and give every lease back. Blocking, where the loop has nothing more to do."""
@@ -201,6 +211,8 @@ class Membership:
         answers = self.standing.answered(message, reply)
         assert self._loop is not None
         self.asks.after_answer(message.asks, answers, message.wanted, self._loop.time())
+        if self.policy_here() not in (None, reply.policy):
+            self.on_policy()
         if reply.recalls:
             self.recall(reply.recalls)
         if self.asks.waiting:

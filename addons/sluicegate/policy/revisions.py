@@ -22,7 +22,7 @@ MAX_REVISIONS = 1_000
 MAX_COMPRESSED_BYTES = 64 << 20
 """Bytes of compressed text that all revisions may take in total; the newest is always kept."""
 
-COLUMNS = ("id", "revision", "at", "who", "action", "summary")
+COLUMNS = ("id", "revision", "at", "who", "action", "summary", "node")
 
 
 class RevisionsError(Exception):
@@ -39,6 +39,10 @@ class Revision:
     action: str
     summary: str
     files: Mapping[str, str]
+    node: str | None = None
+    """The node on which it was made; None: on this one, where no fleet has a policy in common."""
+    version: int | None = None
+    """Its number in the fleet store; None: it was not there."""
 
 
 class Revisions:
@@ -50,10 +54,12 @@ class Revisions:
     def add(self, revision: Revision) -> None:
         """Append a revision and delete the oldest ones beyond the limits. Raises RevisionsError."""
         files = zlib.compress(orjson.dumps(dict(revision.files)), 6)
-        row = (revision.revision, revision.at, revision.who, revision.action, revision.summary, files)
+        about = (revision.revision, revision.at, revision.who, revision.action, revision.summary, revision.node)
         with self._open("rw") as conn:
             conn.execute("BEGIN IMMEDIATE")
-            conn.execute(f"INSERT INTO policy_revisions ({','.join(COLUMNS[1:])}, files) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+            names = f"{','.join(COLUMNS[1:])}, version, files"
+            sql = f"INSERT INTO policy_revisions ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+            conn.execute(sql, (*about, revision.version, files))
             conn.execute(
                 "DELETE FROM policy_revisions WHERE id IN ("
                 "SELECT id FROM (SELECT id, row_number() OVER newest AS number, sum(length(files)) OVER newest AS bytes "
@@ -72,9 +78,14 @@ class Revisions:
         return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
     def newest(self) -> str | None:
-        """Return the revision that was in force last. Raises RevisionsError."""
-        found = self.page(1)
-        return found[0]["revision"] if found else None
+        """Return the revision that was in force here last. Raises RevisionsError."""
+        found = self._one("node IS NULL ORDER BY id DESC")
+        return found.revision if found else None
+
+    def newest_version(self) -> int:
+        """Return the highest number of a recorded version of the fleet store's policy, 0 for none. Raises RevisionsError."""
+        with self._open("ro") as conn:
+            return int(conn.execute("SELECT coalesce(max(version), 0) FROM policy_revisions").fetchone()[0])
 
     def get(self, revision: str) -> Revision | None:
         """Return a recorded policy, None where the revision is unknown. Raises RevisionsError."""
@@ -82,16 +93,21 @@ class Revisions:
 
     def before(self, revision: str) -> Revision | None:
         """Return what was in force before a revision last came into force. Raises RevisionsError."""
-        return self._one("id < (SELECT max(id) FROM policy_revisions WHERE revision = ?) ORDER BY id DESC", revision)
+        newest = "SELECT id, node FROM policy_revisions WHERE revision = ? ORDER BY id DESC LIMIT 1"
+        with self._open("ro") as conn:
+            found = conn.execute(newest, (revision,)).fetchone()
+        # Of nodes with policies of their own, what another one had in between is not what was in force before.
+        same = "(version IS NOT NULL OR node IS ?)"
+        return None if found is None else self._one(f"id < ? AND {same} ORDER BY id DESC", *found)
 
-    def _one(self, where: str, revision: str) -> Revision | None:
+    def _one(self, where: str, *values: Any) -> Revision | None:
         with self._open("ro") as conn:
             sql = f"SELECT {','.join(COLUMNS[1:])}, files FROM policy_revisions WHERE {where} LIMIT 1"  # noqa: S608
-            row = conn.execute(sql, (revision,)).fetchone()
+            row = conn.execute(sql, values).fetchone()
         if row is None:
             return None
-        revision, at, who, action, summary, files = row
-        return Revision(revision, at, who, action, summary, orjson.loads(zlib.decompress(files)))
+        revision, at, who, action, summary, node, files = row
+        return Revision(revision, at, who, action, summary, orjson.loads(zlib.decompress(files)), node)
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
         return connection(self.path, mode, lambda e: RevisionsError(f"the policy's history in {self.path} cannot be used: {e}"))

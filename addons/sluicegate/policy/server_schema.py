@@ -105,7 +105,13 @@ class Server(Model):
 
 
 class Management(Model):
-    """Who changes the policy."""
+    """Where the policy is kept, and who changes it."""
+
+    source: Literal["file", "store"] = Field(
+        "file",
+        description="store: it is kept in the database that server.store names, and this file says only how to reach that; one "
+        "edit anywhere is in force on every gateway. In a policy that is in the store it changes nothing. Read at the start.",
+    )
 
     managed_by: Literal["api", "git"] = Field(
         "api",

@@ -1,9 +1,8 @@
-"""Watching the policy's file or folder: a valid edit takes effect within a second, an invalid one never does."""
+"""Watching where the policy is kept: a valid edit takes effect within a second, an invalid one never does."""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,21 +10,18 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from sluicegate import atomic_write
 from sluicegate.background import PeriodicThread, low_priority
-from sluicegate.policy.loader import PolicyError, policy_files, policy_from_files, read_files
+from sluicegate.policy.file_source import FileSource, file_fingerprint
+from sluicegate.policy.loader import PolicyError, policy_from_files
 from sluicegate.policy.model import Policy
 from sluicegate.policy.secrets import FILE
+from sluicegate.policy.source import Fingerprint, PolicySource
 from sluicegate.yaml_document import Problem
 
 logger = logging.getLogger("sluicegate.policy")
 
-Fingerprint = tuple[Any, ...]
-"""Names, times, sizes and inodes of files: any edit, rename or swap changes it."""
-
 POLL_INTERVAL_S = 0.1
-"""Seconds between two checks of the files. Each costs a stat per file; unlike events it also notices swapped symlinks and
-changes on network mounts."""
+"""Seconds between two checks of the source. Of files each costs a stat per file."""
 
 
 class ActivePolicy(NamedTuple):
@@ -43,16 +39,17 @@ class ActivePolicy(NamedTuple):
 class PolicyWatcher:
     """Keeps ``current`` up to date. It is replaced whole by one assignment, so readers need no lock."""
 
-    def __init__(self, path: Path, env: Mapping[str, str], clock: Callable[[], int]) -> None:
-        """Load the policy. Raises PolicyError."""
-        self.path, self.env, self.clock = path, env, clock
+    def __init__(self, source: Path | PolicySource, env: Mapping[str, str], clock: Callable[[], int]) -> None:
+        """Load the policy from its source, or from a file or folder. Raises PolicyError."""
+        self.source: PolicySource = FileSource(source) if isinstance(source, Path) else source
+        self.path, self.env, self.clock = self.source.path, env, clock
         self.reload_errors = 0
         self.problems: tuple[Problem, ...] = ()
         self.lock = threading.Lock()
         """Held while the files are read or replaced, so that no half-made change is read."""
-        self._fingerprint = files_fingerprint(path)
-        files = read_files(path)
-        self.current: Policy = policy_from_files(path, files, env=env, now=clock())
+        self._fingerprint = self.source.fingerprint()
+        files = self.source.read()
+        self.current: Policy = policy_from_files(self.path, files, env=env, now=clock())
         self._secrets = SecretFiles(self.current)
         self.active = ActivePolicy(self.current, files, clock(), None, "start")
         self.on_change: Callable[[ActivePolicy], None] = lambda _: None
@@ -65,14 +62,15 @@ class PolicyWatcher:
     def error(self) -> dict[str, Any] | None:
         """Return what is wrong with the last edit, None while the policy on disk is in force."""
         if not self.problems:
-            return None
+            unread = self.source.error
+            return None if unread is None else {"file": str(self.path), "line": 0, "path": "", "message": unread}
         first = self.problems[0]
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         return {"file": first.file, "line": first.line, "path": first.path, "message": first.message + more}
 
     def has_changed(self) -> bool:
         """Return whether the files, or those of the secrets they refer to, have changed since they were last read."""
-        return files_fingerprint(self.path) != self._fingerprint or self._secrets.have_changed()
+        return self.source.fingerprint() != self._fingerprint or self._secrets.have_changed()
 
     def reload(self) -> bool:
         """Read the files again; return whether their policy is in force now. An invalid one leaves the last valid one in force."""
@@ -91,11 +89,12 @@ class PolicyWatcher:
 
     def _reload(self) -> bool:
         # Taken before reading: an edit made meanwhile is noticed at the next check.
-        fingerprint = files_fingerprint(self.path)
+        fingerprint = self.source.fingerprint()
         self._secrets.note()
         try:
-            files = read_files(self.path)
+            files = self.source.read()
             policy = policy_from_files(self.path, files, env=self.env, now=self.clock())
+            self.source.require(policy)
         except PolicyError as e:
             self.reload_errors += 1
             self.problems = e.problems
@@ -164,24 +163,3 @@ def _texts(part: Any) -> Iterator[str]:
     elif isinstance(part, list | tuple):
         for value in part:
             yield from _texts(value)
-
-
-def files_fingerprint(path: Path) -> Fingerprint:
-    """Return the fingerprint of a policy's files."""
-    try:
-        files = policy_files(path)
-    except OSError as e:
-        return (type(e).__name__,)
-    found: list[Any] = []
-    for file in files:
-        try:
-            found.append(file_fingerprint(file.name, file.stat()))
-        except OSError as e:
-            # A file may vanish between listing and stat; that is a change too.
-            found.append((file.name, type(e).__name__))
-    return tuple(found)
-
-
-def file_fingerprint(name: str, at: os.stat_result) -> tuple[Any, ...]:
-    """Return one file's part of a fingerprint."""
-    return name, *atomic_write.fingerprint(at)

@@ -259,6 +259,16 @@ def _create_corrections(db: sqlite_utils.Database) -> None:
     waiting.create(columns, pk="id", not_null=["counter", "window_start", "amount"])
 
 
+def _add_node_of_entries(db: sqlite_utils.Database) -> None:
+    """Add which gateway of a fleet an entry was made on; null: this one. And the number of a policy that was in its store."""
+    for name in ("admin_audit", "policy_revisions", "adjustments"):
+        table: Any = db[name]
+        if "node" not in table.columns_dict:
+            table.add_column("node", str)
+    revisions: Any = db["policy_revisions"]
+    revisions.add_column("version", int)
+
+
 MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _create_tables,
     _add_previous_window,
@@ -282,6 +292,7 @@ MIGRATIONS: tuple[Callable[[sqlite_utils.Database], None], ...] = (
     _add_cache,
     _add_node,
     _create_corrections,
+    _add_node_of_entries,
 )
 """The steps in order; a file's ``user_version`` counts how many it has taken."""
 

@@ -11,6 +11,7 @@ from typing import Literal
 from starlette.requests import Request
 
 from sluicegate.policy.model import VirtualKey
+from sluicegate.policy.source import refusal_of_copy
 from sluicegate.services import Services
 from sluicegate.web.errors import ApiError
 from sluicegate.windows import iso
@@ -121,6 +122,8 @@ def caller_with(services: Services, digest: bytes, from_here: bool) -> Caller | 
 def _staff(services: Services, digest: bytes) -> Caller | None:
     if services.is_admin(digest):
         return Caller("admin", "admin")
+    if refusal_of_copy(services.policy_watcher.source) is not None:
+        return None
     operator = services.policy.operator_by_digest(digest)
     return Caller(operator.role, operator.id) if operator is not None else None
 
@@ -133,6 +136,8 @@ def _developer(services: Services, digest: bytes, from_here: bool) -> Caller | N
 def _usable_here(services: Services, digest: bytes, from_here: bool) -> VirtualKey | None:
     """Return the key whose value has this SHA-256; None for one whose id is its value, from elsewhere than this machine."""
     key = services.policy.key_by_digest(digest)
+    if refusal_of_copy(services.policy_watcher.source) is not None:
+        return None
     is_open = key is not None and key.is_demo and not from_here and not services.policy.server.allow_id_as_value
     return None if is_open else key
 

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ValidationError
 
 from sluicegate.policy.audit_trail import AuditTrailError
 from sluicegate.policy.editing.draft import ConflictError, EditError, NotFoundError
-from sluicegate.policy.editing.writer import PolicyLockedError, PolicyNotWritableError, RevisionMismatchError
+from sluicegate.policy.editing.writer import RevisionMismatchError
 from sluicegate.policy.errors import describe_errors
 from sluicegate.policy.revisions import RevisionsError
+from sluicegate.policy.source import PolicyLockedError, PolicyNotWritableError
 from sluicegate.storage.errors import StoreError
 from sluicegate.yaml_document import dotted
 

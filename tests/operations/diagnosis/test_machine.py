@@ -146,17 +146,17 @@ def test_what_others_can_read_or_write_is_named(tmp_path, policy):
     assert [*machine.check_modes(folder, [policy])][1].mend == f"chmod o-w {policy}"
 
 
-def test_a_policy_is_valid_or_its_first_mistake_is_shown(policy):
+def test_a_policy_is_valid_or_its_first_mistake_is_shown(policy, tmp_path):
     env = {"ONE": "sk-1", "VALUE": "a-value-of-a-key"}
-    found, findings = state.load_policy(policy, env, NOW_MS, True)
+    found, findings = state.load_policy(policy, tmp_path, env, NOW_MS, True)
     assert found is not None
     assert findings[0].level == "ok"
     assert [(f.check, f.level) for f in state.check_keys(found)] == [("keys of anthropic", "warn")]
-    found, findings = state.load_policy(policy, {}, NOW_MS, False)
+    found, findings = state.load_policy(policy, tmp_path, {}, NOW_MS, False)
     assert findings[0].level == "warn"
     assert levels(state.check_keys(found)) == ["fail"]
     policy.write_text(POLICY + "teems: []\nusers: 3\n")
-    found, findings = state.load_policy(policy, env, NOW_MS, True)
+    found, findings = state.load_policy(policy, tmp_path, env, NOW_MS, True)
     assert (found, levels(findings)) == (None, ["fail"])
     assert "teems" in findings[0].message
     assert findings[0].mend == f"sluicegate check {policy}"

@@ -12,9 +12,10 @@ import pytest
 from sluicegate.policy.audit_trail import AuditTrail, AuditTrailError
 from sluicegate.policy.editing import operations
 from sluicegate.policy.editing.draft import ConflictError, EditError
-from sluicegate.policy.editing.writer import PolicyLockedError, PolicyNotWritableError, PolicyWriter, RevisionMismatchError
+from sluicegate.policy.editing.writer import PolicyWriter, RevisionMismatchError
 from sluicegate.policy.entities import KINDS
 from sluicegate.policy.loader import load
+from sluicegate.policy.source import PolicyLockedError, PolicyNotWritableError
 from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.store import Store
 

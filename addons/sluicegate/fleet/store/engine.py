@@ -44,6 +44,8 @@ class Dialect:
     skip_locked: str
     mark: str
     """A value's place."""
+    notify: str = "SELECT ?, ?"
+    """Tells whoever listens to a channel something, once the transaction is committed; nothing where nobody can."""
     roomy: str = ""
     """At a table's end: leave room in its pages for newer versions of its rows."""
     _spelled: dict[str, str] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Dialect:
         found = self._spelled.get(sql)
         if found is None:
             found = re.sub(r"\[\[(\d)\]\]", lambda m: self.item.format(m[1]), sql).replace("{each}", self.each)
-            for name in ("greatest", "now", "for_update", "skip_locked", "roomy"):
+            for name in ("greatest", "now", "for_update", "skip_locked", "roomy", "notify"):
                 found = found.replace(f"{{{name}}}", getattr(self, name))
             found = self._spelled[sql] = found.replace("?", self.mark)
         return found

@@ -48,6 +48,7 @@ class PostgresEngine:
             skip_locked="SKIP LOCKED",
             mark="%s",
             roomy="WITH (fillfactor = 50)",
+            notify="SELECT pg_notify(?, ?)",
         )
 
     @contextmanager

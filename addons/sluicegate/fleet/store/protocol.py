@@ -113,6 +113,8 @@ class Reply(NamedTuple):
     """Nodes that are not expired, this one included."""
     recalls: tuple[tuple[str, int], ...] = ()
     """``(counter, start)`` of this node's leases with slack that another node waits for."""
+    policy: int = 0
+    """The number of the newest policy in the store; 0: there is none."""
 
 
 class KnownPosition(NamedTuple):

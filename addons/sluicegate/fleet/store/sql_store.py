@@ -101,7 +101,7 @@ class SqlStore:
     ) -> Reply:
         """Report positions, new calls in flight and those that have ended, and get leases: all of it or nothing."""
         with self._transaction() as run:
-            rows, gathered, ((now, live, expired),), recalls = self._read(run, node, positions)
+            rows, gathered, ((now, live, expired, policy),), recalls = self._read(run, node, positions)
             own = _own(node, rows)
             found = {(row[0], row[1]): row[2:] for row in gathered}
             decisions = [_judge(p, own, found[p.counter, p.start], now, live) for p in positions]
@@ -115,9 +115,8 @@ class SqlStore:
             with suppress(FleetError):
                 self._purge()
         kept = {(p.counter, p.start) for p in positions if not p.slack}
-        return Reply(
-            now, tuple(decision.answer for decision in decisions), live, tuple((c, s) for c, s in recalls if (c, s) not in kept)
-        )
+        wanted = tuple((c, s) for c, s in recalls if (c, s) not in kept)
+        return Reply(now, tuple(decision.answer for decision in decisions), live, wanted, policy)
 
     def _read(self, run: Run, node: NodeReport, positions: Sequence[Position]) -> Iterable[list[Row]]:
         if not positions:

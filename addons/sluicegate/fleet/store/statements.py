@@ -67,9 +67,10 @@ GROUP BY w.counter, w.starts_at, w.adjusted, w.tight_until
 COUNT_NODES = f"""
 SELECT {{now}}, coalesce(sum(CASE WHEN n.id = ? OR ({_IS_LIVE}) THEN 1 ELSE 0 END), 0),
   coalesce(sum(CASE WHEN n.id <> ? AND n.state = 'live' AND n.settled = 0 AND n.seen_at + {TTL_MS} <= {{now}} THEN 1 ELSE 0 END), 0)
+  , (SELECT coalesce(max(number), 0) FROM fleet_policy)
 FROM fleet_nodes n
 """  # noqa: S608
-"""The time, the live nodes with the one that asks, and those that are expired and not settled."""
+"""The time, the live nodes with the one that asks, those that are expired and not settled, and the number of the policy."""
 
 RECALLS = """
 WITH tight AS MATERIALIZED (SELECT counter, starts_at FROM fleet_windows WHERE tight_until > {now})

@@ -37,6 +37,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
           id text PRIMARY KEY, counter text NOT NULL, starts_at bigint NOT NULL, amount bigint NOT NULL, made_at bigint NOT NULL
         )""",
     ),
+    (
+        # The policy, where nodes have it from here: the newest row is in force, those before are its history.
+        """CREATE TABLE fleet_policy (
+          number bigint PRIMARY KEY, token text NOT NULL, revision text NOT NULL, files text NOT NULL, put_at bigint NOT NULL,
+          who text NOT NULL, action text NOT NULL, summary text NOT NULL, node text NOT NULL
+        )""",
+    ),
 )
 """By version: the statements that lead to it from the one before."""
 

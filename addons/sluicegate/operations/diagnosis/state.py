@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.database import connection
+from sluicegate.fleet.policy import opening
 from sluicegate.operations.diagnosis.finding import Finding, fail, ok, warn
-from sluicegate.policy.loader import PolicyError, load
+from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy
 from sluicegate.storage.call_reader import oldest_call
+from sluicegate.storage.errors import StoreError
 from sluicegate.storage.migrations import MIGRATIONS, version_of
 from sluicegate.storage.store import FILENAME
 from sluicegate.windows import iso, parse_iso
@@ -26,13 +28,17 @@ STEPS_BETWEEN_LOOKS = 100_000
 FEW_WARNINGS = 3
 
 
-def load_policy(path: Path, env: Mapping[str, str], now: int, is_named: bool) -> tuple[Policy | None, list[Finding]]:
+def load_policy(
+    path: Path, state_dir: Path, env: Mapping[str, str], now: int, is_named: bool
+) -> tuple[Policy | None, list[Finding]]:
     """Return the policy if it is valid, and what is to be said of it."""
     try:
-        policy = load(path, env=env, now=now)
+        policy = opening.load_policy(path, state_dir, env, now)
     except PolicyError as e:
         more = f" (and {len(e.problems) - 1} more)" if len(e.problems) > 1 else ""
         return None, [fail("policy", f"{e.problems[0]}{more}" if e.problems else str(e), f"sluicegate check {path}")]
+    except StoreError as e:
+        return None, [fail("policy", str(e), f"correct server.store in {path}, or start the database")]
     found = [ok("policy", f"{path}, revision {policy.revision}")]
     if not is_named:
         found = [warn("policy", f"none is named, so it is {path}", "name yours with --policy or SLUICEGATE_POLICY")]

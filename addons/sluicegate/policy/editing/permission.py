@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-from sluicegate.paths import copy_hint, is_packaged
 from sluicegate.policy.watcher import PolicyWatcher
 
 
@@ -13,8 +10,8 @@ def why_read_only(watcher: PolicyWatcher, *, over_http: bool) -> str | None:
 
     Over HTTP come the REST API and the dashboard; the command line changes the files themselves, as an editor does.
     """
-    if is_packaged(watcher.path):
-        return copy_hint(watcher.path)
+    if why := watcher.source.why_read_only():
+        return why
     if over_http and watcher.current.file.policy.managed_by == "git":
         return (
             f"the policy {watcher.path} is managed in git (policy.managed_by): change it in its repository, from where it is "
@@ -24,6 +21,5 @@ def why_read_only(watcher: PolicyWatcher, *, over_http: bool) -> str | None:
 
 
 def is_writable(watcher: PolicyWatcher) -> bool:
-    """Return whether the API may change the policy, and the process its files."""
-    files = watcher.active.files
-    return why_read_only(watcher, over_http=True) is None and all(os.access(f.resolve().parent, os.W_OK) for f in files)
+    """Return whether the API may change the policy, and the process what it is kept in."""
+    return why_read_only(watcher, over_http=True) is None and watcher.source.is_writable()

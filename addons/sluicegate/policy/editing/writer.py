@@ -1,39 +1,30 @@
-"""Changing the policy on disk: one change at a time, validated whole, recorded in the audit trail, replaced atomically.
+"""Changing the policy where it is kept: one change at a time, validated whole, recorded in the audit trail, replaced atomically.
 
-No change is lost to another writer: a lock on the folder excludes other processes of this machine, and the files are
-compared once more right before they are replaced, in case an editor saved them meanwhile. The new policy is in force
-when ``change`` returns.
+No change is lost to another writer: the policy's source excludes others or notices them (``policy.source``), and the change
+is then made again on what they have written. The new policy is in force when ``change`` returns.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import os
 import re
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sluicegate import atomic_write
 from sluicegate.background import low_priority
 from sluicegate.policy.audit_trail import AuditEntry, AuditTrail
-from sluicegate.policy.diff import compare_policies
+from sluicegate.policy.diff import Difference, compare_policies, summarize
 from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError
 from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.editing.secret_targets import forbidden_uses
 from sluicegate.policy.editing.yaml_patch import Change, NotPatchableError, rewrite
-from sluicegate.policy.loader import PolicyError, build_policy, policy_files, revision_of
+from sluicegate.policy.loader import PolicyError, build_policy, revision_of
 from sluicegate.policy.model import Policy
-from sluicegate.policy.watcher import ActivePolicy, PolicyWatcher, file_fingerprint
+from sluicegate.policy.source import FilesChangedError, PolicyLockedError, PolicyNotWritableError, Reading, Written
+from sluicegate.policy.watcher import ActivePolicy, PolicyWatcher
 from sluicegate.windows import iso
 from sluicegate.yaml_document import Document, Problem, parse
-
-LOCK_TIMEOUT_S = 30.0
-"""Seconds that a change waits for others that are being written."""
 
 MAX_ATTEMPTS = 5
 """How often a change is tried while other writers keep saving the files."""
@@ -52,30 +43,17 @@ class RevisionMismatchError(Exception):
         self.revision = revision
 
 
-class PolicyLockedError(Exception):
-    """A change kept waiting by other changes of the policy."""
+class _Files(NamedTuple):
+    """The policy's files as they were read for a change."""
 
-
-class PolicyNotWritableError(Exception):
-    """A policy that cannot be written; ``lasting`` if trying again will not help."""
-
-    def __init__(self, message: str, *, lasting: bool) -> None:
-        super().__init__(message)
-        self.lasting = lasting
-
-
-class _FilesChangedError(Exception):
-    """Another writer changed the files while the change was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The policy's files as they were read, with what is needed to notice that they change."""
-
-    data: Mapping[Path, bytes]
-    fingerprints: Mapping[Path, tuple[Any, ...]]
+    reading: Reading
     docs: Sequence[Document]
     revision: str
+
+    @property
+    def data(self) -> Mapping[Path, bytes]:
+        """Their contents."""
+        return self.reading.data
 
 
 class PolicyWriter:
@@ -121,7 +99,7 @@ class PolicyWriter:
                 try:
                     entries = [_entry(action, c.kind.singular, c.id, c.before, c.after) for c in changes]
                     self._replace(files, texts, policy, entries, who, entries[0].action if len(entries) == 1 else action)
-                except _FilesChangedError:
+                except FilesChangedError:
                     continue
                 return result, policy
             raise PolicyLockedError(RETRIES_EXHAUSTED)
@@ -158,7 +136,7 @@ class PolicyWriter:
                 entries = [_entry(action, *d) for d in found] or [AuditEntry(action, "policy", "text", None, None)]
                 try:
                     self._replace(files, texts, policy, entries, who, action)
-                except _FilesChangedError:
+                except FilesChangedError:
                     continue
                 return policy
             raise PolicyLockedError(RETRIES_EXHAUSTED)
@@ -180,47 +158,27 @@ class PolicyWriter:
 
     @contextlib.contextmanager
     def _exclusive(self, over_http: bool) -> Iterator[None]:
-        """Hold the folder's lock, which excludes other threads of this process as well as other processes."""
-        path = self.watcher.path
+        """Exclude other writers from where the policy is kept."""
         if why := why_read_only(self.watcher, over_http=over_http):
             raise PolicyNotWritableError(why, lasting=True)
-        folder = path if path.is_dir() else path.resolve().parent
-        try:
-            fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as e:
-            raise PolicyNotWritableError(f"{folder}: {e.strerror}", lasting=True) from e
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        try:
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as e:
-                    if time.monotonic() > deadline:
-                        raise PolicyLockedError("another change of the policy is being written; try again") from e
-                    time.sleep(0.01)
+        with self.watcher.source.exclusive():
             yield
-        finally:
-            os.close(fd)
 
     def _read(self, if_match: Callable[[str], bool]) -> _Files:
-        data: dict[Path, bytes] = {}
-        fingerprints = {}
         try:
-            for file in policy_files(self.watcher.path):
-                # Before reading: an edit made in between is then seen as a change.
-                fingerprints[file] = file_fingerprint(file.name, file.stat())
-                data[file] = file.read_bytes()
+            reading = self.watcher.source.read_for_change()
         except OSError as e:
             raise ConflictError(f"the policy cannot be read: {e.strerror}") from e
-        if not if_match(revision := revision_of(data)):
+        if not if_match(revision := revision_of(reading.data)):
             raise RevisionMismatchError(revision)
-        return _Files(data, fingerprints, [parse(content, str(file)) for file, content in data.items()], revision)
+        return _Files(reading, [parse(content, str(file)) for file, content in reading.data.items()], revision)
 
     def _policy_from(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
         """Return the policy the changed files make, validated like any other. Raises PolicyError."""
         revision = revision_of({file: texts.get(file, data) for file, data in files.data.items()})
-        return build_policy(self.watcher.path, docs, revision, env=self.watcher.env, now=self.clock())
+        policy = build_policy(self.watcher.path, docs, revision, env=self.watcher.env, now=self.clock())
+        self.watcher.source.require(policy)
+        return policy
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:
         """Return the policy the changed files make. Raises EditError naming the field, ConflictError for an old mistake."""
@@ -251,39 +209,29 @@ class PolicyWriter:
         who: str,
         action: str,
     ) -> None:
-        """Stage the new files, compare, record, replace. Raises _FilesChangedError, PolicyNotWritableError or AuditTrailError."""
+        """Get the new files ready, compare, record, replace.
+
+        Raises FilesChangedError, PolicyNotWritableError or AuditTrailError.
+        """
         before, after, at = files.revision, policy.revision, iso(self.clock())
-        staged: dict[Path, Path] = {}
-        try:
-            for file, data in texts.items():
-                staged[file] = atomic_write.stage(file.resolve(), data)
-            # What the files will look like once replaced, so that the watcher does not read them again.
-            fingerprint = tuple(
-                file_fingerprint(f.name, staged[f].stat()) if f in staged else present for f, present in files.fingerprints.items()
-            )
-            _require_unchanged(self.watcher.path, files)
+        differ = [e for e in entries if e.before is not None or e.after is not None]
+        summary = summarize([Difference(e.entity_kind, e.entity_id, e.before, e.after) for e in differ])
+        with self.watcher.source.replacing(files.reading, texts) as replacement:
+            replacement.check()
             # Recorded before the change: a change that cannot be recorded must not be made.
             if self.audit_trail is not None:
                 self.audit_trail.write(entries, at=at, who=who, before=before, after=after)
             with self.watcher.lock:
                 try:
                     # Compared again, because recording took time in which an editor may have saved.
-                    _require_unchanged(self.watcher.path, files)
-                    atomic_write.replace_all(staged, files.data)
-                except (_FilesChangedError, OSError):
-                    if self.audit_trail is not None:
+                    fingerprint = replacement.put(Written(after, who, action, summary))
+                except (FilesChangedError, OSError, PolicyNotWritableError) as e:
+                    if self.audit_trail is not None and not getattr(e, "is_unknown", False):
                         undone = [AuditEntry(f"{e.action} not applied", e.entity_kind, e.entity_id, None, None) for e in entries]
                         self.audit_trail.write(undone, at=at, who=who, before=before, after=before)
                     raise
                 new_files = {f: texts.get(f, data) for f, data in files.data.items()}
                 self.watcher.activate(ActivePolicy(policy, new_files, self.clock(), who, action), fingerprint)
-        except OSError as e:
-            raise _not_writable(e, next(iter(texts))) from e
-        finally:
-            for leftover in staged.values():
-                leftover.unlink(missing_ok=True)
-        for folder in {f.resolve().parent for f in texts}:
-            atomic_write.sync_folder(folder)
 
 
 def _require_valid(docs: Sequence[Document]) -> None:
@@ -292,21 +240,6 @@ def _require_valid(docs: Sequence[Document]) -> None:
         if doc.problems or not isinstance(doc.value, dict):
             why = doc.problems[0] if doc.problems else f"{doc.file}: a policy must be a mapping"
             raise ConflictError(f"the policy on disk has a mistake; correct it first: {why}")
-
-
-def _require_unchanged(path: Path, files: _Files) -> None:
-    """Refuse files that have changed since they were read. Raises _FilesChangedError."""
-    if policy_files(path) != list(files.data) or any(f.read_bytes() != data for f, data in files.data.items()):
-        raise _FilesChangedError
-
-
-def _not_writable(error: OSError, file: Path) -> PolicyNotWritableError:
-    # A single file mounted into a container cannot be renamed over.
-    if error.errno in (errno.EBUSY, errno.EXDEV):
-        return PolicyNotWritableError(f"{file} is a mount point and cannot be replaced: mount its folder instead", lasting=True)
-    lasting = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
-    why = error.strerror or type(error).__name__
-    return PolicyNotWritableError(f"the policy {file} cannot be written: {why}; the change was not made", lasting=lasting)
 
 
 def _rewritten(files: _Files, changes: Sequence[DraftEntry]) -> tuple[dict[Path, bytes], list[Document]]:

@@ -22,8 +22,8 @@ from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.editing import people
 from sluicegate.policy.editing.draft import Draft
 from sluicegate.policy.editing.permission import why_read_only
-from sluicegate.policy.editing.writer import PolicyNotWritableError
 from sluicegate.policy.model import Policy
+from sluicegate.policy.source import PolicyNotWritableError
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.journal_erasure import erase_from_journals
 from sluicegate.storage.journal_rotation import rotate

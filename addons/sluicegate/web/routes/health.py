@@ -13,6 +13,7 @@ from sluicegate.policy.fields import Instant
 from sluicegate.policy.guarantees import guarantees
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider
+from sluicegate.policy.source import refusal_of_copy
 from sluicegate.services import Services
 from sluicegate.storage.call_reader import deleted_before, oldest_call
 from sluicegate.storage.store import FILENAME
@@ -223,7 +224,12 @@ def fleet_health(services: Services) -> dict[str, Any] | None:
 async def _ready(request: ApiRequest) -> ApiResponse:
     services = request.services
     can_record = services.policy.audit != "required" or not services.writer.journal_error
-    is_ready = not services.draining and not services.writer.store_error and can_record
+    is_ready = (
+        not services.draining
+        and not services.writer.store_error
+        and can_record
+        and refusal_of_copy(services.policy_watcher.source) is None
+    )
     return ApiResponse({"ready": is_ready}, 200 if is_ready else 503)
 
 

@@ -17,7 +17,7 @@ from sluicegate.policy.editing.permission import is_writable
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.history import redacted_files
-from sluicegate.policy.loader import PolicyError, build_policy, read_files, revision_of
+from sluicegate.policy.loader import PolicyError, build_policy, revision_of
 from sluicegate.policy.model import Policy
 from sluicegate.policy.redaction import NotRedactableError, redact, restore_secrets
 from sluicegate.services import Services
@@ -144,7 +144,7 @@ def _shown(services: Services, _: Mapping[str, str]) -> dict[str, Any]:
 def on_disk(services: Services) -> str:
     """Return the revision of the files on disk, that in force where they cannot be read. Blocking."""
     try:
-        return revision_of(read_files(services.policy_watcher.path))
+        return revision_of(services.policy_watcher.source.read())
     except PolicyError:
         return services.policy.revision
 
@@ -226,12 +226,14 @@ def policy_with(services: Services, files: Sequence[Mapping[str, str]]) -> Polic
     """Return the policy with these files in place of its own. Raises PolicyError or EditError. Blocking."""
     with low_priority():
         path = services.policy_watcher.path
-        data = read_files(path)
+        data = services.policy_watcher.source.read()
         contents = {**data, **with_secrets(services, data, files)}
         before, after = ([parse(text, str(file)) for file, text in part.items()] for part in (data, contents))
         # Before secrets are read: whether a file exists or a variable is set is nothing to be found out here.
         services.policy_writer.require_secrets_stay(before, after)
-        return build_policy(path, after, revision_of(contents), env=services.env, now=services.clock())
+        policy = build_policy(path, after, revision_of(contents), env=services.env, now=services.clock())
+        services.policy_watcher.source.require(policy)
+        return policy
 
 
 def with_secrets(services: Services, data: Mapping[Path, bytes], files: Sequence[Mapping[str, str]]) -> dict[Path, bytes]:

@@ -56,6 +56,7 @@ class RevisionState(ResponseModel):
     who: str | None = Field(description="Null: the files were edited on disk.")
     action: str
     summary: str
+    node: str | None = Field(description="The gateway on which it was made; null: this one.")
 
 
 class RevisionList(ResponseModel):
