@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from time import monotonic
 from typing import ClassVar, NamedTuple
 
@@ -18,7 +19,9 @@ from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
 from sluicegate.caching.eligibility import why_not_kept
 from sluicegate.caching.entry import Entry
 from sluicegate.caching.forms.asked import Asked, asked_of
+from sluicegate.caching.forms.conversion import shape_of
 from sluicegate.caching.meaning import meaning_of, scope_of
+from sluicegate.caching.pacing import PieceTimes, Replay
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, saved_by
 from sluicegate.caching.rules import ExactRules, RulesOfPolicy
@@ -171,7 +174,9 @@ class Cache(Addon):
                 return None
             result = await answers.pending.wait(key, until - monotonic(), lambda: has_left(flow))
             if isinstance(result, Entry):
-                return await answers.in_form(result, asked)
+                found = await answers.in_form(result, asked)
+                # It has waited as long as the answer took.
+                return None if found is None else replace(found, pace=b"")
             if result == "not_shared":
                 return None
         return None
@@ -184,6 +189,8 @@ class Cache(Addon):
         target = (call.provider, call.facts.model if call.facts is not None else "")
         # As the mark, an attribute of the flow: a reload of the chain makes another addon meanwhile.
         capture = Capture(pending, target, rules.max_entry_bytes)
+        if rules.pacing == "natural" and call.facts is not None and call.facts.stream:
+            capture.times = PieceTimes(monotonic())
         flow.sluicegate_capture = capture  # type: ignore[attr-defined]
         return True
 
@@ -193,6 +200,7 @@ class Cache(Addon):
         if is_decided(flow):
             return
         body = found.given_again(now)
+        replay = replay_of(found, body) if found.pace and shared.answers.rules(policy).pacing == "natural" else None
         call.cache, call.first_byte_at, call.response_bytes = "hit", now, len(body)
         call.saved_nano = saved_by(found, policy, shared.prices_for(found.provider, policy), now)
         headers = [*headers_of_hit(call, found, now), (COST_HEADER, "0"), (CACHE_HEADER, "hit"), ("content-length", str(len(body)))]
@@ -201,6 +209,8 @@ class Cache(Addon):
         fields = http.Headers([(name.encode(), value.encode()) for name, value in headers])
         # mitmproxy's ``Response.make`` would take as long as all else here.
         flow.response = http.Response(b"HTTP/1.1", 200, b"OK", fields, body, None, now / 1000, now / 1000)
+        if replay is not None:
+            flow.sluicegate_replay = replay  # type: ignore[attr-defined]
         shared.answers.note_hit(found, now, call.saved_nano)
 
     @observing
@@ -223,6 +233,10 @@ class Cache(Addon):
         call = call_of(flow)
         if call is None or call.cache is None:
             return
+        replay = flow.__dict__.pop("sluicegate_replay", None)
+        if replay is not None:
+            call.response_bytes = replay.given_bytes
+            call.first_byte_at = None if replay.first_byte_ms is None else (call.first_byte_at or 0) + replay.first_byte_ms
         capture = capture_of(flow)
         flow.__dict__.pop(CAPTURE, None)
         answers = services().answers
@@ -272,6 +286,17 @@ class Lookup(NamedTuple):
 def capture_of(flow: http.HTTPFlow) -> Capture | None:
     """Return the copy of a flow's answer that may be kept; None without one."""
     return flow.__dict__.get(CAPTURE)
+
+
+def replay_of(found: Entry, body: bytes) -> Replay | None:
+    """Return what gives a stream again at the pace at which it came; None for an answer in one piece."""
+    if shape_of(body) == "whole":
+        return None
+    try:
+        return Replay(body, found.pace)
+    except ValueError as e:
+        logger.warning("The pace of a cached answer is damaged (%s), so it is given at once", e)
+        return None
 
 
 async def finish_look_up(call: Call, facts: RequestFacts, rest: Awaitable[None]) -> None:

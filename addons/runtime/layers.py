@@ -34,7 +34,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from flow import mark_as_left
-from runtime import fast_streams, frame_limits, held_answers, probes, release_memory, size_limits
+from runtime import fast_streams, frame_limits, held_answers, paced_answers, probes, release_memory, size_limits
 from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
@@ -161,8 +161,7 @@ class GatewayHttpStream(HttpStream):
         request.named_authority = request.data.authority.decode("latin-1")  # type: ignore[attr-defined]
         probes.name_host(request, self.context.client)
         note_source(request, self.context.client)
-        stock: Commands = super().state_wait_for_request_headers(event)
-        return stock
+        return super().state_wait_for_request_headers(event)  # type: ignore[no-any-return]
 
     def state_consume_request_body(self, event: events.Event) -> Commands:
         """Keep a body that will be read; discard one whose request was answered at its headers, or that is too large.
@@ -198,8 +197,7 @@ class GatewayHttpStream(HttpStream):
         """End a call whose answer would leave HTTP: mitmproxy would relay whatever follows, in both directions."""
         if event.response.status_code == 101 and self.flow.metadata.get("sluicegate") != "egress":
             return self.end_switched()
-        stock: Commands = super().state_wait_for_response_headers(event)
-        return stock
+        return super().state_wait_for_response_headers(event)  # type: ignore[no-any-return]
 
     def end_switched(self) -> Commands:
         """Close the upstream connection, and answer the client with an error."""
@@ -220,6 +218,11 @@ class GatewayHttpStream(HttpStream):
     def state_consume_response_body(self, event: events.Event) -> Commands:
         """Hold an answer that is marked to be held; mitmproxy keeps all others that are not streamed."""
         return held_answers.hold(self, event, super().state_consume_response_body(event))
+
+    def send_response(self, already_streamed: bool = False) -> Commands:
+        """Send an answer that an addon has set, piece by piece where it has a pace."""
+        stock: Commands = super().send_response(already_streamed)
+        return stock if already_streamed else paced_answers.give(self, stock)
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Refuse a body that is larger than any may be, and keep nothing of it."""
@@ -257,8 +260,7 @@ class GatewayHttpLayer(HttpLayer):
         self.connections[self.context.client] = server(self.context.fork())
         # All later events go straight to mitmproxy's method: one more call for each would be a cost per chunk.
         self._handle_event = super()._handle_event  # type: ignore[method-assign]
-        first: Commands = self._handle_event(event)
-        return first
+        return self._handle_event(event)  # type: ignore[no-any-return]
 
     def make_stream(self, stream_id: int) -> Commands:
         """Make our stream for a request."""

@@ -109,8 +109,12 @@ def test_what_the_cache_did_is_shown_to_a_viewer_and_cleared_by_an_admin_after_a
     assert section.locator(".stats").count() == 0
     section.get_by_role("button", name="Enable exact caching").click()
     page.get_by_role("dialog").locator(".diff .add", has_text="exact: {enabled: true, scope: user}").wait_for()
+    page.get_by_role("dialog").get_by_label("Streams are given").select_option("natural")
+    page.get_by_role("dialog").locator(".diff .add", has_text="exact: {enabled: true, scope: user, pacing: natural}").wait_for()
     page.get_by_role("dialog").get_by_role("button", name="Enable").click()
     section.get_by_text("on", exact=True).wait_for()
+    section.get_by_text("at the pace at which they came").wait_for()
+    assert Api(house).ok("GET", "/api/cache")["pacing"] == "natural"
     for _ in range(3):
         assert house.post(ask(), key="vk-carol").status == 200
         eventually(lambda: Api(house).ok("GET", "/api/cache")["entries"] == 1)

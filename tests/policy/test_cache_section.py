@@ -22,6 +22,7 @@ def test_both_caches_are_off_unless_enabled(tmp_path):
     cache = _policy(tmp_path, "").file.cache
     assert (cache.exact.enabled, cache.semantic.enabled) == (False, False)
     assert (cache.exact.scope, cache.exact.ttl, cache.exact.max_bytes, cache.exact.max_entry_bytes) == ("user", "1h", "2GB", "4MB")
+    assert cache.exact.pacing == "none"
     assert (cache.semantic.scope, cache.semantic.threshold, cache.semantic.error_bound, cache.semantic.ttl) == (
         *("user", 0.95, 0.01),
         "30m",
@@ -40,6 +41,7 @@ def test_sizes_are_powers_of_a_thousand(text, size):
     [
         *("max_bytes: 0", "max_bytes: 2gb", "max_bytes: 2 GB", "max_bytes: 2.5GB", "max_bytes: 2TB", "max_bytes: true"),
         *("ttl: never", "ttl: 2Y", "ttl: 0s", "scope: project", "sampled: 'yes'", "enabled: 1", "max_entry_byte: 1MB"),
+        *("pacing: slow", "pacing: true", "pacing: null"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, written):

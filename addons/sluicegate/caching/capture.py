@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from sluicegate.caching.coalescing import PendingAnswer
 from sluicegate.caching.entry import Entry, Owner
+from sluicegate.caching.forms.conversion import shape_of
 from sluicegate.caching.meaning import scope_of
+from sluicegate.caching.pacing import PieceTimes
 from sluicegate.caching.reuse import is_for_others
 from sluicegate.caching.rules import ExactRules
 from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
@@ -39,6 +42,8 @@ class Capture:
     """A similar question's answer, to be compared with this one."""
 
     content_type: str = "application/json"
+    times: PieceTimes | None = None
+    """When its pieces come, where it may be given again at that pace."""
 
     def read_head(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Read what an answer's headers say of its body."""
@@ -59,6 +64,8 @@ class Capture:
         self.size += len(chunk)
         if self.size <= self.max_bytes:
             self.chunks.append(chunk)
+            if self.times is not None:
+                self.times.note(monotonic(), self.size)
         else:
             self.chunks.clear()
 
@@ -75,7 +82,8 @@ class Capture:
             return None
         at, owner = call.started_at, owner_of(call.principal, scope)
         told = (call.provider, facts.model, self.content_type, body)
-        return Entry(self.pending.key, at, at + rules.ttl_ms, owner, *told, usage=usage)
+        pace = self.times.packed() if self.times is not None and shape_of(body) != "whole" else b""
+        return Entry(self.pending.key, at, at + rules.ttl_ms, owner, *told, usage=usage, pace=pace)
 
 
 def owner_of(principal: Principal, scope: CacheScope) -> Owner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -58,6 +59,8 @@ class Entry:
     answer_id: str | None = None
     created_s: int | None = None
     usage: Usage = field(default_factory=Usage)
+    pace: bytes = field(default=b"", repr=False)
+    """When the pieces of a stream came, as ``pacing.PieceTimes`` packs it; empty where that is not known."""
 
     def is_fresh(self, now: int, ttl_ms: int) -> bool:
         """Return whether it may still be used by a call that wants none older than this."""
@@ -88,13 +91,16 @@ class Entry:
 
     def head(self) -> str:
         """Return all but body and owner as text; ``read_head`` reads it."""
-        return json.dumps([self.content_type, self.answer_id, self.created_s, asdict(self.usage)])
+        told = [self.content_type, self.answer_id, self.created_s, asdict(self.usage)]
+        # Answers without a pace are written as they were by versions that knew none.
+        return json.dumps([*told, b64encode(self.pace).decode()] if self.pace else told)
 
 
 def read_head(text: str) -> dict[str, Any]:
     """Return the fields of an entry that ``head`` wrote. Raises ValueError, TypeError or KeyError."""
-    content_type, answer_id, created_s, usage = json.loads(text)
-    return {"content_type": content_type, "answer_id": answer_id, "created_s": created_s, "usage": _usage_of(usage)}
+    content_type, answer_id, created_s, usage, *pace = json.loads(text)
+    found = {"content_type": content_type, "answer_id": answer_id, "created_s": created_s, "usage": _usage_of(usage)}
+    return found | {"pace": b64decode(pace[0], validate=True) if pace else b""}
 
 
 def _usage_of(fields: Mapping[str, Any]) -> Usage:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sluicegate.calls.cache_directives import CacheDirectives
-from sluicegate.policy.cache_schema import CacheScope, ExactCache, size_bytes
+from sluicegate.policy.cache_schema import CacheScope, ExactCache, Pacing, size_bytes
 from sluicegate.policy.model import Policy
 from sluicegate.windows import parse_period, period_ms
 
@@ -22,6 +22,7 @@ class ExactRules:
     max_bytes: int
     max_entry_bytes: int
     sampled: bool
+    pacing: Pacing
 
     @classmethod
     def of(cls, written: ExactCache) -> ExactRules:
@@ -33,6 +34,7 @@ class ExactRules:
             size_bytes(written.max_bytes),
             size_bytes(written.max_entry_bytes),
             written.sampled,
+            written.pacing,
         )
 
     def narrowed_by(self, directives: CacheDirectives | None) -> Self:

@@ -14,6 +14,9 @@ from sluicegate.windows import parse_period, period_ms
 CacheScope = Literal["virtual_key", "user", "team", "customer"]
 """Who shares kept answers."""
 
+Pacing = Literal["none", "natural"]
+"""How fast a kept stream is given again: at once, or as it came."""
+
 MAX_CACHE_BYTES = 1 << 40
 """Most bytes that a size may be: a terabyte."""
 
@@ -68,6 +71,10 @@ class ExactCache(_Kept):
     ttl: Duration = Field("1h", description="How long an answer is used, from 1s to 1Y.")
     max_bytes: Size = Field("2GB", description="Room on disk; the answers that were used longest ago go first.")
     max_entry_bytes: Size = Field("4MB", description="The largest answer that is kept, before it is compressed.")
+    pacing: Pacing = Field(
+        "none",
+        description="How a kept stream is given again: none, all at once; natural, at the pace at which it came, within bounds.",
+    )
     sampled: StrictBool = Field(
         False,
         description="Keep answers of calls that ask for a temperature above 0 too; those that say nothing of it are kept anyway.",

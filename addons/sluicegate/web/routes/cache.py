@@ -12,7 +12,7 @@ from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.rules import ExactRules
 from sluicegate.caching.semantic.worker import SemanticWorker
 from sluicegate.policy.audit_trail import AuditEntry
-from sluicegate.policy.cache_schema import CacheScope
+from sluicegate.policy.cache_schema import CacheScope, Pacing
 from sluicegate.policy.fields import Instant
 from sluicegate.policy.model import Policy
 from sluicegate.values import usd
@@ -51,6 +51,7 @@ class CacheState(ResponseModel):
     ttl_seconds: int
     max_bytes: int
     max_entry_bytes: int
+    pacing: Pacing = Field(description="Whether a kept stream is given at once, or at the pace at which it came.")
     entries: int
     bytes: int = Field(description="Room that the answers take on disk.")
     hits: int
@@ -159,6 +160,7 @@ def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
         "ttl_seconds": rules.ttl_ms // 1000,
         "max_bytes": rules.max_bytes,
         "max_entry_bytes": rules.max_entry_bytes,
+        "pacing": rules.pacing,
         "entries": answers.file.count,
         "bytes": answers.file.size,
         "hits": answers.hits,

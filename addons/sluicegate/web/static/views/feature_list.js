@@ -17,6 +17,8 @@ const SCOPES = [
   ["customer", "Everybody of a customer"],
 ];
 
+const PACED = { none: "at once", natural: "at the pace at which they came" };
+
 const SHARING = "What one person was answered, others are answered too.";
 
 /** A number as it was typed; what is none is left for the gateway to refuse in words. */
@@ -61,13 +63,16 @@ const exact = {
     ["Shared by", SHARED_BY[f.cache.exact.scope]],
     ["Kept for", `one ${period(f.cache.exact.ttl)}`.replace(/^one (\d)/, "$1")],
     ["Room", `${f.cache.exact.max_bytes} on disk, ${f.cache.exact.max_entry_bytes} for one answer`],
+    ["Streams are given", PACED[f.cache.exact.pacing]],
   ],
   values: (f) => asText(f.cache.exact),
-  body: cacheBody("exact", { scope: String, ttl: wordOf, max_bytes: wordOf, max_entry_bytes: wordOf, sampled: Boolean }),
+  body: cacheBody("exact", { scope: String, ttl: wordOf, max_bytes: wordOf, max_entry_bytes: wordOf, pacing: String, sampled: Boolean }),
   fields: (form) => html`<div class="fields"><${Scope} ...${form} />
       ${input("Kept for", "ttl", "30s, 5m, 1h, 1d", form)}
       ${input("Room on disk", "max_bytes", "512MB, 2GB", form)}
-      ${input("Largest answer", "max_entry_bytes", "512KB, 4MB", form)}</div>
+      ${input("Largest answer", "max_entry_bytes", "512KB, 4MB", form)}
+      <${Field} label="Streams are given" name="pacing" error=${form.error} hint="No pause is longer than 2 s, and no answer takes longer than a minute.">
+        ${(id) => html`<${Select} id=${id} value=${form.values.pacing} options=${Object.entries(PACED)} onInput=${(pacing) => form.set({ pacing })} />`}</${Field}></div>
     <${Field} label="Also where a call asks for a temperature above 0" name="sampled" type="checkbox" value=${form.values.sampled} error=${form.error} onInput=${(sampled) => form.set({ sampled })} />`,
 };
 
