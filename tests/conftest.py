@@ -13,7 +13,7 @@ import pytest
 
 from sluicegate.logs import reading
 from sluicegate.policy.loader import revision_of
-from support import fork_server, pytest_worker
+from support import fork_server, forms, pytest_worker
 from support import postgres as postgres_server
 from support.api import POLICY, Api
 from support.fake_provider import FakeProvider
@@ -29,14 +29,14 @@ reading.INDEX_TIMEOUT_S = WAIT_S
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer the long forms of chaos and fuzz."""
-    parser.addoption("--long", action="store_true", help="run chaos and fuzz in their long forms, which take most of an hour")
+    """Offer the long forms of the tests."""
+    parser.addoption("--long", action="store_true", help="run every test in its long form, which takes most of an hour")
 
 
-@pytest.fixture
-def form(request: pytest.FixtureRequest) -> list[str]:
-    """Return the options of chaos and fuzz for the requested form."""
-    return [] if request.config.getoption("--long") else ["--quick"]
+@pytest.fixture(scope="session")
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Return whether the long form is run."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -45,8 +45,10 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the tests of the form that is run, and put the longest first."""
+    forms.choose(config, items)
     items.sort(key=rank)
 
 
@@ -56,6 +58,18 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(prefix="sluicegate-forks-")
         os.environ[fork_server.FOLDER_VARIABLE] = folder.name
         config.add_cleanup(folder.cleanup)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Note what a worker has left out; all have collected the same."""
+    node.config.stash[forms.COUNT] = getattr(node, "workeroutput", {}).get(forms.LEFT_OUT, 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what workers have left out; pytest itself says it where there are none."""
+    if count := config.stash.get(forms.COUNT, 0):
+        terminalreporter.write_line(f"{count} cases are in the long form alone, see --long")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -51,12 +51,14 @@ def fill(policy: Path, state: Path, busy: int, least: int) -> None:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def books(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Any] | None]:
+def books(
+    request: pytest.FixtureRequest, is_long: bool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Gateway, Any] | None]:
     """Yield a gateway that has not been started and the process that fills its books, None if no test asks for it."""
     if not any("site" in getattr(item, "fixturenames", ()) for item in request.session.items):
         yield None
         return
-    busy, least = LONG if request.config.getoption("--long") else SHORT
+    busy, least = LONG if is_long else SHORT
     gateway = Gateway(tmp_path_factory.mktemp("company"), policy_of(busy))
     filling = multiprocessing.get_context("spawn").Process(target=fill, args=(gateway.policy, gateway.state, busy, least))
     filling.start()

@@ -81,9 +81,9 @@ def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, wa
     assert page.evaluate("window.hacked") is None
 
 
-def test_a_first_visit_shows_something_within_a_second(first_visit, request):
+def test_a_first_visit_shows_something_within_a_second(first_visit, is_long):
     """By any page's address, with no file stored. The best of many visits: this machine does other things as well."""
-    for name in PAGES if request.config.getoption("--long") else FIRST_VISITS:
+    for name in PAGES if is_long else FIRST_VISITS:
         assert any(first_visit(PAGES[name]).evaluate(PAINTED) < 1000 for _ in range(VISITS)), name
 
 

@@ -13,10 +13,10 @@ pytestmark = pytest.mark.wire
 
 
 @pytest.fixture(scope="module")
-def figures(request, tmp_path_factory):
+def figures(is_long, tmp_path_factory):
     """Return the figures of the quick form if the long tests were asked for, else of a smoke run, by what they are."""
     out = tmp_path_factory.mktemp("bench") / "results.json"
-    form = ["--quick", "--least", "0.7"] if request.config.getoption("--long") else ["--smoke"]
+    form = ["--quick", "--least", "0.7"] if is_long else ["--smoke"]
     done = CliRunner().invoke(bench.app, [*form, "--output", str(out)])
     assert done.exit_code == 0, done.output[-3000:] + repr(done.exception)
     return {f["what"]: f for f in json.loads(out.read_text())["figures"]}
@@ -46,10 +46,9 @@ def test_processor_time_has_not_doubled(figures):
 
 
 @pytest.mark.proving
-def test_time_and_memory_have_not_doubled(request, figures):
-    """Judge what only a machine with nothing else to do can tell."""
-    if not request.config.getoption("--long"):
-        pytest.skip("scripts/bench --quick measures this; --long runs it here")
+@pytest.mark.long
+def test_time_and_memory_have_not_doubled(figures):
+    """Judge what only a machine with nothing else to do can tell, as ``scripts/bench --quick`` measures it."""
     assert figures["added first-byte time, p50"]["value"] < 5
     assert figures["chunk gap p99 with 50 live streams / stock, streaming"]["value"] < 2.5
     assert figures["growth from call 1000 to 3000"]["value"] < 25

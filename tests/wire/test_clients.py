@@ -23,6 +23,7 @@ from support.client_matrix import (
     matrix,
     table,
 )
+from support.forms import parameters
 from support.harness import ROOT
 from support.real_clients import CLIENTS, REAL_CLIENTS, program
 
@@ -47,17 +48,9 @@ CHOSEN = [
 VERSIONS = dict(re.findall(r"install (\S+) .*@(\d+\.\d+\.\d+)", (ROOT / "scripts" / "test-clients").read_text()))
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Ask for the cells of the form that is run."""
-    if "cell" in metafunc.fixturenames:
-        cells = ALL if metafunc.config.getoption("--long") else CHOSEN
-        metafunc.parametrize("cell", cells, ids=[cell.key for cell in cells])
-
-
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+def lab(is_long: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     """Start the gateway, and run the clients that are installed side by side."""
-    is_long = request.config.getoption("--long")
     cells = [cell for cell in (ALL if is_long else CHOSEN) if (CLIENTS / "bin" / cell.client).exists()]
     with matrix(tmp_path_factory.mktemp("clients"), cells, workers=6 if is_long else 4) as started:
         yield started
@@ -79,6 +72,7 @@ def documented() -> dict[Cell, str]:
     return found
 
 
+@pytest.mark.parametrize("cell", parameters(ALL, short=CHOSEN, name=lambda cell: cell.key))
 def test_a_cell_is_as_documented_and_leaves_nothing_to_mend(lab, cell):
     program(cell.client)
     seen = lab.seen(cell)

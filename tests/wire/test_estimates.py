@@ -81,9 +81,9 @@ def five_cents(prompt_bytes: int) -> tuple[bytes, dict[str, int]]:
 
 @pytest.mark.parametrize("over", [over_http1, over_http2], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("prompt_bytes", [20, 20_000])
-def test_ten_of_forty_parallel_calls_pass_on_a_fresh_budget(gateway, provider, request, prompt_bytes, over):
+def test_ten_of_forty_parallel_calls_pass_on_a_fresh_budget(gateway, provider, is_long, prompt_bytes, over):
     """Of each new key, before and after a restart; the answers teach what input costs, and of output nothing."""
-    runs = 20 if request.config.getoption("--long") else 2
+    runs = 20 if is_long else 2
     budget = {"max_limit": 0.50, "reset_duration": "1M"}
     gw = gateway(policy_text(provider.url, virtual_keys=keys(runs, budget=budget), customers=[], teams=[], users=[]))
     body, counts = five_cents(prompt_bytes)

@@ -16,6 +16,7 @@ import pytest
 
 from support.body_shapes import SHAPES
 from support.fake_provider import FakeProvider, plain
+from support.forms import parameters
 from support.harness import VK, WAIT_S, Gateway, policy_text, receive
 from support.processor import main_thread_s, process_s
 
@@ -31,9 +32,6 @@ MAX_PROCESS_S = 0.3
 
 ATTEMPTS = 5
 """On a busy machine the gateway may already have gone on with the large body when this test sees the small answer."""
-
-SHORT = ("empty blocks",)
-"""What is sent in the short form; with ``--long`` it is every shape."""
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +74,8 @@ def sent_beside_health(gw, body):
     return answer, loop_s, all_s
 
 
-def pytest_generate_tests(metafunc):
-    metafunc.parametrize("shape", sorted(SHAPES) if metafunc.config.getoption("--long") else SHORT)
-
-
+# One takes five seconds of a processor.
+@pytest.mark.parametrize("shape", parameters(sorted(SHAPES), short=["empty blocks"]))
 def test_others_are_answered_meanwhile_and_memory_is_bounded(edge, shape):
     body = SHAPES[shape](SIZE)
     before, found = status(edge, "VmRSS"), []

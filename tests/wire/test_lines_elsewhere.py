@@ -249,9 +249,9 @@ def test_claude_code_answers_and_fetches_and_is_known(office):
 
 
 @pytest.mark.client
-def test_claude_code_takes_managed_settings_whatever_its_user_has_set(office, request, tmp_path):
-    if not request.config.getoption("--long"):
-        pytest.skip("a second start of Claude Code; it runs with --long")
+@pytest.mark.long
+def test_claude_code_takes_managed_settings_whatever_its_user_has_set(office, tmp_path):
+    """A second start of Claude Code."""
     written = managed_settings(f"http://{GATEWAY}:{office.gateway.port}", file_helper("~/.sluicegate-key"))
     (tmp_path / "managed-settings.json").write_text(text(written))
     (tmp_path / ".sluicegate-key").write_text(f"{KEY}\n")

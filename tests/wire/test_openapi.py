@@ -15,7 +15,7 @@ SHORT_S, LONG_S = 5, 120
 """Seconds of made-up requests, by form of the tests."""
 
 
-def test_schemathesis_finds_nothing(api, tmp_path, request):
+def test_schemathesis_finds_nothing(api, tmp_path, is_long):
     """Every check but three, and with an If-Match that always fits.
 
     Whether a partial change is complete depends on what is there, and references on what exists, so a request that is
@@ -27,7 +27,7 @@ def test_schemathesis_finds_nothing(api, tmp_path, request):
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"{gw.url}/api/openapi.json", "--no-color", "--seed", "4"]
     command += [
         "--max-time",
-        str(LONG_S if request.config.getoption("--long") else SHORT_S),
+        str(LONG_S if is_long else SHORT_S),
         "--exclude-checks",
         "positive_data_acceptance,unsupported_method,ignored_auth",
     ]
