@@ -102,7 +102,7 @@ def test_claude_code_finishes_a_task_on_bedrock(lab):
     ("key", "words"),
     [
         ("vk-spent", "API Error: 409 Budget exceeded: VK budget exceeded: "),
-        ("vk-haiku", "API Error: 409 Model '"),
+        pytest.param("vk-haiku", "API Error: 409 Model '", marks=pytest.mark.long),
     ],
 )
 def test_claude_code_shows_a_refusal_and_does_not_try_again(lab, key, words):
