@@ -152,8 +152,8 @@ class Services:
         """Options that were set while the gateway ran, and why they were refused."""
         self.opened_at = clock()
         self.live_calls, self.printer, self.sessions, self.attempts = LiveCalls(), Printer(), Sessions(), Attempts()
-        self.metrics = Metrics(self)
-        self.notifier, self.telemetry = Notifier(self, self.store.path), Telemetry(self)
+        self.metrics, self.telemetry = Metrics(self), Telemetry(self)
+        self.notifier = Notifier(self, self.store.path, claims=None if self.fleet is None else self.fleet.alerts)
         self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement, keeps_undelivered=self.fleet is not None)
         self.tokens, self.semantic = TokenCounter(), SemanticWorker()
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))

@@ -20,6 +20,7 @@ from support.command import CliRunner
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
 from support.harness import WAIT_S, Gateway, Reply, ask, eventually
 from support.postgres import Postgres
+from support.receiver import Receiver
 
 pytestmark = pytest.mark.wire
 
@@ -62,17 +63,20 @@ KEYS = [
     limited("vk-one", **rate(max_concurrent=1)),
     limited("vk-lease", **budget(16.00)),
     limited("vk-corrected", **budget(5.00)),
+    limited("vk-alert", **budget(0.10)),
 ]
 
 
 class Site:
     """The gateways, their provider, and the database between them."""
 
-    def __init__(self, folder: Path, provider: FakeProvider, server: Postgres, url: str) -> None:
-        self.provider, self.server, self.url = provider, server, url
+    def __init__(self, folder: Path, provider: FakeProvider, server: Postgres, url: str, receiver: Receiver) -> None:
+        self.provider, self.server, self.url, self.receiver = provider, server, url, receiver
         self.database = url.rpartition("/")[2]
         providers = {"anthropic": {"base_url": provider.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}}
-        policy = json.dumps({"version": 1, "providers": providers, "virtual_keys": KEYS, "server": {"store": url}})
+        alerts = {"webhooks": [{"name": "ops", "url": receiver.url, "scopes": ["virtual_key/vk-alert"]}]}
+        entities = {"version": 1, "providers": providers, "virtual_keys": KEYS}
+        policy = json.dumps({**entities, "server": {"store": url}, "alerts": alerts})
         self.gateways: list[Gateway] = []
         for name in NAMES:
             (folder / name).mkdir()
@@ -105,8 +109,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Site]:
-    with FakeProvider(plain(NICKEL)) as provider, postgres.database() as url:
-        made = Site(tmp_path_factory.mktemp("fleet"), provider, postgres, url)
+    with FakeProvider(plain(NICKEL)) as provider, postgres.database() as url, Receiver() as receiver:
+        made = Site(tmp_path_factory.mktemp("fleet"), provider, postgres, url, receiver)
         try:
             made.start()
             yield made
@@ -156,6 +160,16 @@ def test_every_node_shows_the_calls_of_all(site: Site) -> None:
     own = [line["id"] for line in site.gateways[2].journal()]
     assert found["id"] in own
     assert found["id"] not in [line["id"] for line in site.gateways[0].journal()]
+
+
+def test_a_threshold_is_announced_once_over_all_nodes(site: Site) -> None:
+    assert [site.gateways[i].post(FIVE_CENTS, "vk-alert").status for i in (0, 1)] == [200, 200]
+    passed = "SELECT threshold FROM alerts_passed WHERE counter LIKE '%/vk-alert/%' AND threshold = 100"
+    for gateway in site.gateways:
+        eventually(lambda gateway=gateway: gateway.rows(passed))
+    told = eventually(lambda: [body["threshold"] for body in site.receiver.json() if body["threshold"] == 100])
+    assert told == [100]
+    assert len({body["threshold"] for body in site.receiver.json()}) == len(site.receiver.got)
 
 
 def test_nodes_are_listed_with_what_they_do(site: Site) -> None:

@@ -12,7 +12,8 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import batched
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +29,10 @@ from sluicegate.alerts.alert import (
     is_in_scope,
     retry_delay_ms,
 )
+from sluicegate.alerts.claiming import Claiming, Claims, Finding
 from sluicegate.alerts.outbox import Message, Outbox, ReachedThreshold
 from sluicegate.background import paced
+from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.http_client import post_webhook
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
@@ -95,9 +98,16 @@ class Notifier:
     """Checks limits, stores messages and delivers them. ``step`` is one round; ``start`` runs one each second in a thread."""
 
     def __init__(
-        self, services: UsageSource, path: Path, send: Callable[[str, bytes, dict[str, str]], str | None] = post_webhook
+        self,
+        services: UsageSource,
+        path: Path,
+        send: Callable[[str, bytes, dict[str, str]], str | None] = post_webhook,
+        claims: Claims | None = None,
     ) -> None:
-        """Use the database at ``path``, whose tables must exist; ``send`` returns None, or what went wrong."""
+        """Use the database at ``path``, whose tables must exist; ``send`` returns None, or what went wrong.
+
+        ``claims`` says which messages are this gateway's, where several share limits.
+        """
         self._services, self._path, self._send = services, path, send
         self._outbox: Outbox | None = None
         self._reached: dict[str, dict[int, int]] = {}
@@ -106,6 +116,7 @@ class Notifier:
         self._policy: Policy | None = None
         self._limits: dict[str, Limit] = {}
         self._unchecked: set[str] = set()
+        self._claiming = None if claims is None else Claiming(claims)
         self._is_failing = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -122,6 +133,9 @@ class Notifier:
         if self._thread is not None:
             self._thread.join(1.0)
         if self._outbox is not None and not (self._thread and self._thread.is_alive()):
+            if self._claiming is not None:
+                with suppress(FleetError):
+                    self._claiming.tell()
             self._outbox.close()
 
     def counts(self) -> list[tuple[str, int, int, int, int]]:
@@ -144,13 +158,38 @@ class Notifier:
                 self.pending = self._outbox.pending()
                 for stored in self._outbox.reached_thresholds():
                     self._reached.setdefault(stored.counter, {})[stored.window_start] = stored.threshold
-            self._check_limits(self._outbox)
+            try:
+                self._agree(self._outbox)
+                self._check_limits(self._outbox)
+            except FleetError as e:
+                self._failed(e)
+                # What has been claimed needs no store.
+                self._deliver(self._outbox)
+                return
             self._deliver(self._outbox)
             self._is_failing = False
         except Exception as e:
-            if not self._is_failing:
-                logger.warning("Alerts are delayed until this is fixed: %s", e, exc_info=not isinstance(e, sqlite3.Error))
-            self._is_failing = True
+            self._failed(e)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._is_failing:
+            is_expected = isinstance(error, sqlite3.Error | FleetError)
+            logger.warning("Alerts are delayed until this is fixed: %s", error, exc_info=not is_expected)
+        self._is_failing = True
+
+    def _agree(self, outbox: Outbox) -> None:
+        """Agree with the store, where several gateways share one, on who delivers what. Raises FleetError."""
+        if self._claiming is None:
+            return
+        found = self._claiming.agree(outbox, self.pending)
+        for message in found.dropped:
+            outbox.record_attempt(message, "dropped")
+            self.pending.remove(message)
+        taken = self._claiming.take_over(outbox, self._services.clock()) if self._services.policy.alerts.webhooks else []
+        if found.adopted or taken:
+            outbox.save([], [*found.adopted, *taken])
+            self.pending += [*found.adopted, *taken]
+        self._claiming.tell()
 
     def _check_limits(self, outbox: Outbox) -> None:
         """Find limits that reached a threshold, and store them with their messages."""
@@ -163,7 +202,7 @@ class Notifier:
             self._policy = policy
         if not policy.alerts.webhooks:
             return
-        found: list[tuple[ReachedThreshold, list[Message]]] = []
+        found: list[Finding] = []
         for name in paced(self._unchecked & self._limits.keys()):
             limit = self._limits[name].at(now)
             used, _, start, end = self._services.ledger.usage(limit, now)
@@ -177,15 +216,18 @@ class Notifier:
                 alert = _alert(limit, policy.revision, now, (used, start, end), reached)
                 receivers = [w for w in policy.alerts.webhooks if is_in_scope(w, limit)]
                 messages = [Message(alert.alert_id, w.name, now, end, alert_fields(alert)) for w in receivers]
-            found.append((ReachedThreshold(name, start, reached), messages))
+            lowered = [(t, -(-t * limit.maximum // 100)) for t in thresholds if reached < t <= before]
+            found.append(Finding(ReachedThreshold(name, start, reached), messages, lowered))
         for batch in batched(found, THRESHOLDS_PER_TRANSACTION):
             self._store(outbox, batch)
         self._unchecked = set()
 
-    def _store(self, outbox: Outbox, found: Collection[tuple[ReachedThreshold, list[Message]]]) -> None:
-        messages = [message for _, own in found for message in own]
-        outbox.save([reached for reached, _ in found], messages)
-        for reached, _ in found:
+    def _store(self, outbox: Outbox, found: Sequence[Finding]) -> None:
+        if self._claiming is not None:
+            found = self._claiming.claim(outbox, found)
+        messages = [message for one in found for message in one.messages]
+        outbox.save([one.reached for one in found], messages)
+        for reached, *_ in found:
             by_window = self._reached.get(reached.counter, {}) | {reached.window_start: reached.threshold}
             # As many windows as the outbox keeps.
             self._reached[reached.counter] = dict(sorted(by_window.items())[-2:])
@@ -205,7 +247,7 @@ class Notifier:
             has_ended = message.resets_at is not None and now >= message.resets_at
             if webhook is None or has_ended or now - message.at > MAX_ALERT_AGE_MS:
                 outbox.record_attempt(message, "dropped")
-                self.pending.remove(message)
+                self._done(message)
                 self.health.dropped[message.webhook] = self.health.dropped.get(message.webhook, 0) + 1
                 reason = "its window has ended" if has_ended else "it was never accepted" if webhook else "the webhook is gone"
                 logger.warning("Dropped alert %s for webhook %s: %s", message.alert_id, message.webhook, reason)
@@ -218,12 +260,17 @@ class Notifier:
         body = encode_body(message.fields, webhook.format)
         error = self._send(webhook.url, body, build_headers(webhook, message.alert_id, body, now))
         if error is None:
-            self.pending.remove(message)
+            self._done(message)
             self.health.record_success(webhook.name)
             outbox.record_attempt(message, "sent", now)
         else:
             self.health.record_failure(webhook.name, error, now)
             outbox.record_attempt(message, "pending")
+
+    def _done(self, message: Message) -> None:
+        self.pending.remove(message)
+        if self._claiming is not None:
+            self._claiming.note_delivered(message)
 
 
 def _take_all(names: set[str]) -> set[str]:

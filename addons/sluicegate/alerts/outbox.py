@@ -58,6 +58,11 @@ class Outbox:
         )
         return [Message(i, hook, at, end, json.loads(body), attempts) for i, hook, at, end, body, attempts in rows]
 
+    def status(self, alert_id: str, webhook: str) -> str | None:
+        """Return what became of a message: ``pending``, ``sent`` or ``dropped``; None where it is not on file."""
+        row = self._conn.execute("SELECT status FROM alerts WHERE alert_id = ? AND webhook = ?", (alert_id, webhook)).fetchone()
+        return None if row is None else str(row[0])
+
     def save(self, reached: Iterable[ReachedThreshold], messages: Iterable[Message]) -> None:
         """Store thresholds and the messages about them in one transaction: neither without the other."""
         rows = [(r.counter, r.window_start, r.threshold) for r in reached]

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sluicegate.calls.record import Record
 from sluicegate.fleet.agent import Agent
+from sluicegate.fleet.alerts import NodeAlerts
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.membership import Membership
 from sluicegate.fleet.node import node_id, node_name
@@ -20,7 +21,7 @@ from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import Shipping
 from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.notices import Notices
-from sluicegate.fleet.store.protocol import TTL_MS, FleetError, FleetStore, NodeRow, SchemaTooNew, Total
+from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew, Total
 from sluicegate.fleet.store.reach import Reached
 from sluicegate.limits.lease import Lease
 from sluicegate.limits.ledger import Ledger
@@ -31,6 +32,9 @@ from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import Store
 from sluicegate.values import Deny, Outcome, Reason
+
+if TYPE_CHECKING:
+    from sluicegate.fleet.store.postgresql import PostgresStore
 
 logger = logging.getLogger("sluicegate")
 
@@ -60,8 +64,9 @@ class Fleet:
         self.address, self.name, self.id = reached.address(), reached.name, node_id(state_dir)
         self.clock = clock
         self._reached = reached
-        self._watching: FleetStore = self._open()
+        self._watching = self._open()
         self._watch_lock = threading.Lock()
+        self.alerts = NodeAlerts(self._watching, self._watch_lock, self.id)
         self._since = 0
         records = Records(reached.connect)
         self.shipping = Shipping(database, records, lambda: self.id, self._look_around, on_replaced)
@@ -74,7 +79,7 @@ class Fleet:
         self.membership.on_policy = self._look_at_policy
         self._ledger = ledger
 
-    def _open(self) -> FleetStore:
+    def _open(self) -> PostgresStore:
         from sluicegate.fleet.store.postgresql import PostgresStore
 
         return PostgresStore(self._reached.connect)
@@ -174,6 +179,9 @@ class Fleet:
         if counter is None:
             # Windows follow each other from any of their beginnings.
             self.standing.shared.anchors.setdefault(total.counter, total.start)
+            known = self.standing.shared.unused.get(total.counter)
+            if known is None or (known.start, known.used_elsewhere) != (total.start, total.used):
+                self._ledger.charged.add(total.counter)
             self.standing.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
             return
         lease = counter.lease
@@ -182,6 +190,9 @@ class Fleet:
         own, held = (counter.used, counter.reserved) if counter.start == total.start else (0, 0)
         if lease.start != total.start:
             lease = counter.lease = Lease(total.start)
+        if lease.used_elsewhere != total.used - own:
+            # Any of the nodes may be the first to see that a budget has reached a threshold.
+            self._ledger.charged.add(total.counter)
         lease.used_elsewhere, lease.held_elsewhere = total.used - own, max(0, total.held - held)
 
 

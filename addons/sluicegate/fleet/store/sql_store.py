@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from sluicegate.fleet.store import statements as sql
+from sluicegate.fleet.store.alert_claims import PURGE_ALERTS, AlertClaims
 from sluicegate.fleet.store.arbitration import Decision, Window, decide
 from sluicegate.fleet.store.engine import Engine, Row, Run
 from sluicegate.fleet.store.protocol import (
@@ -62,7 +63,7 @@ class _Own(NamedTuple):
         return self.seen_at + CONCURRENCY_TTL_MS <= now
 
 
-class SqlStore:
+class SqlStore(AlertClaims):
     """A fleet store on one engine; see ``FleetStore``."""
 
     def __init__(self, engine: Engine) -> None:
@@ -243,7 +244,7 @@ class SqlStore:
 
     def _purge(self) -> None:
         with self._transaction() as run:
-            run((sql.PURGE_POSITIONS, (PURGED_WINDOWS,)), (sql.PURGE_WINDOWS, ()), commit=True)
+            run((sql.PURGE_POSITIONS, (PURGED_WINDOWS,)), (sql.PURGE_WINDOWS, ()), (PURGE_ALERTS, ()), commit=True)
 
     def _transaction(self) -> Any:
         if not self._is_migrated:

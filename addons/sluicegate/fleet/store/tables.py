@@ -44,6 +44,17 @@ STEPS: tuple[tuple[str, ...], ...] = (
           who text NOT NULL, action text NOT NULL, summary text NOT NULL, node text NOT NULL
         )""",
     ),
+    (
+        # Who tells a webhook that a window has reached a threshold.
+        """CREATE TABLE fleet_alerts (
+          counter text NOT NULL, starts_at bigint NOT NULL, threshold bigint NOT NULL, webhook text NOT NULL,
+          alert_id text NOT NULL, body text NOT NULL, at bigint NOT NULL, resets_at bigint, node text NOT NULL,
+          claimed_at bigint NOT NULL, delivered_at bigint, gone_at bigint, PRIMARY KEY (counter, starts_at, threshold, webhook)
+        )""",
+        "CREATE INDEX fleet_alerts_undelivered ON fleet_alerts (node) WHERE delivered_at IS NULL",
+        "CREATE INDEX fleet_alerts_id ON fleet_alerts (alert_id)",
+        "CREATE INDEX fleet_alerts_gone ON fleet_alerts (gone_at)",
+    ),
 )
 """By version: the statements that lead to it from the one before."""
 
