@@ -18,9 +18,11 @@ from flow import Addon, connection_of, enforcing, limit_body, observing, origin_
 from sluicegate.addresses import is_address, is_loopback, normalize_host
 from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.network.loopback.ticket_server import TICKET_HEADER
-from sluicegate.web.app import SECURITY_HEADERS, build, is_own_path
+from sluicegate.web.app import SECURITY_HEADERS, build, form_paths, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
+from sluicegate.web.endpoint import FORM
 from sluicegate.web.errors import error_body
+from sluicegate.web.routes.device import SECRET_QUERIES
 from sluicegate.web.server import ApplicationServer, Headers, PendingRequest
 from sluicegate.web.session_path import split_session_path
 
@@ -37,8 +39,9 @@ class Admin(Addon):
         self.server: ApplicationServer | None = None
         self.start_task: asyncio.Task[ApplicationServer] | None = None
         self.credentials: dict[str, Headers] = {}
-        """The secret headers of requests under way, by the flow's id, as are the two below."""
+        """The secret headers of requests under way, by the flow's id, as are the three below."""
         self.session_paths: dict[str, str] = {}
+        self.queries: dict[str, bytes] = {}
         self.tickets: dict[str, str] = {}
 
     def running(self) -> None:
@@ -73,6 +76,9 @@ class Admin(Addon):
         if session_path:
             # As secret as the cookie that is bound to it: not to be printed or saved.
             self.session_paths[flow.id], request.path = session_path, path
+        bare, mark, query = path.partition("?")
+        if mark and bare in SECRET_QUERIES:
+            self.queries[flow.id], request.path = query.encode("utf-8", "surrogateescape"), bare
         self.withhold_secrets(flow)
         if flow.response is not None:
             return
@@ -134,7 +140,8 @@ class Admin(Addon):
         body, request.raw_content = request.raw_content or b"", b""
         credentials, session_path = self.credentials.pop(flow.id, []), self.session_paths.pop(flow.id, "")
         port = flow.client_conn.sockname[1] if flow.client_conn.sockname else 0
-        pending = PendingRequest(credentials, body, source_of(flow), session_path, came_over_tls(flow), port)
+        query = self.queries.pop(flow.id, None)
+        pending = PendingRequest(credentials, body, source_of(flow), session_path, came_over_tls(flow), port, query)
         ticket = self.tickets[flow.id] = server.issue_ticket(pending)
         request.headers[TICKET_HEADER] = ticket
         request.headers["content-length"] = "0"
@@ -158,6 +165,7 @@ class Admin(Addon):
         """Drop what was kept for a request, and remove the cookie, because the flow may still be printed or saved."""
         self.credentials.pop(flow.id, None)
         self.session_paths.pop(flow.id, None)
+        self.queries.pop(flow.id, None)
         ticket = self.tickets.pop(flow.id, None)
         if ticket is not None and self.server is not None:
             self.server.revoke_ticket(ticket)
@@ -208,7 +216,7 @@ def refusal_of_write(request: http.Request) -> tuple[int, str] | None:
     """Return status and words for a write that another site may have sent, or whose body is no plain JSON; None if neither."""
     if not is_same_origin(request):
         return 403, "Writes from another origin are refused"
-    if not has_json_body(request):
+    if not has_json_body(request) and not has_form(request):
         return 415, "The body of a write must be application/json; set Content-Type"
     if request.headers.get("content-encoding", "").lower() not in ("", "identity"):
         return 415, "The body of a write must not be compressed; send it without Content-Encoding"
@@ -226,6 +234,11 @@ def has_json_body(request: http.Request) -> bool:
     if is_empty and (content_type is None or request.method == "DELETE"):
         return True
     return (content_type or "").startswith("application/json")
+
+
+def has_form(request: http.Request) -> bool:
+    """Return whether a write's body is a form, to one of the few paths that take them: those check its origin themselves."""
+    return (request.headers.get("content-type") or "").startswith(FORM) and request.path.partition("?")[0] in form_paths()
 
 
 addons = [Admin()]

@@ -48,6 +48,8 @@ from sluicegate.prompt_caching import store as prompt_store
 from sluicegate.prompt_caching.watch import PromptWatch
 from sluicegate.reconciliation.history import Reconciliations
 from sluicegate.routing.router import Router
+from sluicegate.sign_in import token_file
+from sluicegate.sign_in.sign_ins import SignIns
 from sluicegate.storage import content_store
 from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
@@ -124,6 +126,7 @@ class Services:
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self.keyring, self.ledger, self.free_requests = Keyring(), Ledger(), FreeRequests()
         self.router = Router(self.ledger)
+        self.sign_ins = SignIns(state_dir / token_file.FILENAME, clock)
         self.store = Store(state_dir / FILENAME)
         self.store.load(self.ledger)
         self.fleet = open_fleet(self, clock) if isinstance(clock, FollowedClock) else None
@@ -162,12 +165,12 @@ class Services:
 
     def _tasks(self) -> Sequence[Callable[[], None]]:
         """Return what housekeeping does, in order."""
-        return self._checkpoint, self.logs.catch_up, self.forget_calls, self.forget_content, self.rotate_journal, self._tend_cache
+        return self._checkpoint, self.logs.catch_up, self.forget_calls, self.forget_content, self.rotate_journal, self._tend
 
     @property
     def policy(self) -> Policy:
-        """Return the policy in force now."""
-        return self.policy_watcher.current
+        """Return the policy in force now, with the access tokens of those who have signed in."""
+        return self.sign_ins.in_force(self.policy_watcher.current)
 
     @property
     def node_name(self) -> str | None:
@@ -280,8 +283,9 @@ class Services:
     def _checkpoint(self) -> None:
         checkpoint(self.store.path)
 
-    def _tend_cache(self) -> None:
+    def _tend(self) -> None:
         self.answers.housekeep(self.clock(), self.policy)
+        self.sign_ins.forget_ended()
 
     def forget_calls(self) -> None:
         """Delete records whose retention time has passed."""
@@ -329,7 +333,5 @@ class Services:
         self.prompt_watch.close()
         self.semantic.close()
         self.answers.close()
-        self.store.close()
-        self.journal.close()
-        self.state_folder.close()
-        self.printer.close()
+        for part in (self.store, self.journal, self.sign_ins, self.state_folder, self.printer):
+            part.close()

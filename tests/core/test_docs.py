@@ -238,5 +238,5 @@ def test_the_example_of_a_section_is_a_policy_in_which_each_of_its_fields_occurs
 def test_the_example_of_the_whole_file_is_a_policy(tmp_path):
     file = tmp_path / "policy.yaml"
     file.write_text(read_data(policy_page.EXAMPLES)["PolicyFile"])
-    loaded = load(file, env={"ANTHROPIC_API_KEY": "k", "ALICE_KEY": "v"}, now=0)
+    loaded = load(file, env={"ANTHROPIC_API_KEY": "k", "ALICE_KEY": "v", "OIDC_SECRET": "s"}, now=0)
     assert (loaded.virtual_keys["vk-dev-alice"].team_id, loaded.warnings) == ("team-engineering", ())

@@ -148,6 +148,7 @@ def test_the_schema_says_what_is_secret():
         "operators/*/token_hash",
         "alerts/webhooks/*/url",
         "alerts/webhooks/*/secret",
+        "oidc/client_secret",
         "server/store_password",
         "server/otlp/headers",
         "server/otlp/headers/*",

@@ -10,7 +10,18 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from sluicegate.policy import cache_schema, fields, key_schema, labels, otlp_schema, raises, routes, schema, server_schema
+from sluicegate.policy import (
+    cache_schema,
+    fields,
+    key_schema,
+    labels,
+    otlp_schema,
+    raises,
+    routes,
+    schema,
+    server_schema,
+    sign_in_schema,
+)
 from sluicegate.yaml_document import read_data
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "data/policy-examples.yaml"
@@ -46,6 +57,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("The gateway's port", server_schema.Server, "server"),
     ("Export by OTLP", otlp_schema.Otlp, "server.otlp"),
     ("Other hosts", server_schema.Egress, "egress"),
+    ("Sign-in", sign_in_schema.Oidc, "oidc"),
     ("Operators", schema.Operator, "operators[]"),
     ("How the policy is changed", server_schema.Management, "policy"),
 )
@@ -58,6 +70,7 @@ SEE = {
     "Alerts": "alerts.md",
     "Cached answers": "caching.md",
     "Retention": "operations.md",
+    "Sign-in": "sign-in.md",
     "The gateway's port": "install.md",
     "Export by OTLP": "metrics.md",
     "Other hosts": "security.md",

@@ -29,6 +29,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "decisions": ("calls",),
     "choice of target": ("routing",),
     "persistence": ("storage", "caching"),
+    "people": ("sign_in",),
     "several gateways": ("fleet",),
     "figures": ("metrics",),
     "messages": ("alerts", "telemetry"),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from sluicegate.policy.alert_receivers import Webhook
 from sluicegate.policy.limit import Limit
-from sluicegate.policy.model import Webhook
 from sluicegate.values import dollar_texts, usd
 from sluicegate.windows import iso
 

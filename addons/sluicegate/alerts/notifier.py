@@ -35,8 +35,9 @@ from sluicegate.background import paced
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.http_client import post_webhook
 from sluicegate.limits.ledger import Ledger
+from sluicegate.policy.alert_receivers import Webhook
 from sluicegate.policy.limit import Limit
-from sluicegate.policy.model import Policy, Webhook
+from sluicegate.policy.model import Policy
 
 logger = logging.getLogger("sluicegate")
 

@@ -11,23 +11,22 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from sluicegate.policy import schema, server_schema
-from sluicegate.policy.fields import check_webhook_url
+from sluicegate.policy import schema
+from sluicegate.policy.alert_receivers import resolve_alerts
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import (
-    Alerts,
     FallbackPrice,
     Operator,
     Policy,
     ProviderConfig,
     VirtualKey,
-    Webhook,
 )
+from sluicegate.policy.oidc import resolve_oidc
 from sluicegate.policy.otlp import resolve_otlp
 from sluicegate.policy.projects import Projects
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.provider_builder import ProviderBuilder, prefixes_of
-from sluicegate.policy.secrets import ENV, is_reference, resolve, variable_of
+from sluicegate.policy.secrets import ENV, is_reference, resolve
 from sluicegate.providers.known import ALWAYS_GOVERNED
 from sluicegate.windows import parse_iso, parse_period, period_ms
 from sluicegate.yaml_document import Location
@@ -75,6 +74,7 @@ class SnapshotBuilder:
             server=file.server,
             alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
             otlp=resolve_otlp(file.server.otlp, self.env, lambda why: self.report(("server", "otlp"), why), self.warnings.append),
+            oidc=resolve_oidc(file.oidc, self.env, self.warnings.append),
             routes=tuple(route for route in file.routes if route.enabled),
             free_request_max_limit=file.free_request_max_limit,
             required_headers=tuple(h.lower() for h in file.required_headers),
@@ -141,6 +141,7 @@ class SnapshotBuilder:
             trust_project_header=written.trust_project_header or self.file.trust_project_header,
             limits=limits_of(written, "virtual_key", written.id, "VK"),
             digest=digest,
+            kind=written.kind,
         )
         accepted = [key] if digest else []
         if written.previous_value_hash is not None and written.previous_expires_at is not None:
@@ -181,7 +182,9 @@ class SnapshotBuilder:
         return configs
 
     def _key_digest(self, key: schema.VirtualKey) -> bytes:
-        """Return the SHA-256 of a key's value, empty where its variable is not set."""
+        """Return the SHA-256 of a key's value, empty where its variable is not set or it has none in the policy."""
+        if key.kind == "session":
+            return b""
         if key.value_hash is not None:
             return _digest_of_hash(key.value_hash)
         if key.value is None:
@@ -252,37 +255,3 @@ def _nano_per_token(dollars_per_million: Decimal) -> int:
 
 def _digest_of_hash(text: str) -> bytes:
     return bytes.fromhex(text.removeprefix("sha256:"))
-
-
-# -- alerts -----------------------------------------------------------------------------------------------------------
-
-
-def resolve_alerts(written: server_schema.Alerts, env: Mapping[str, str], warn: Callable[[str], None]) -> Alerts:
-    """Return the alerts section with URLs and secrets fetched, without the webhooks that cannot be used; say why to ``warn``."""
-    webhooks = tuple(w for w in (_webhook(x, env, warn) for x in written.webhooks) if w is not None)
-    variables = (variable_of(source) for x in written.webhooks for source in (x.url, x.secret) if source)
-    return Alerts(written.thresholds, webhooks, frozenset(v for v in variables if v is not None))
-
-
-def _webhook(written: server_schema.Webhook, env: Mapping[str, str], warn: Callable[[str], None]) -> Webhook | None:
-    def fetch(reference: str, field: str) -> str | None:
-        value, problem = resolve(reference, env)
-        if value is None:
-            # "its file ..." becomes "its url's file ...": a webhook has two secrets.
-            warn(f"{prefix} is not usable, {problem.replace('its file', f"its {field}'s file", 1)}")
-        elif not is_reference(reference):
-            warn(f"{prefix} its {field} is in plain text in the policy; use env.NAME or file:PATH")
-        return value
-
-    prefix = f"alerts: webhook {written.name}:"
-    url = fetch(written.url, "url")
-    secret = None if written.secret is None else fetch(written.secret, "secret")
-    # Without its secret it would go out unsigned, and its receiver could not tell it from a forgery.
-    if url is None or (written.secret is not None and secret is None):
-        return None
-    try:
-        check_webhook_url(url)
-    except ValueError:
-        warn(f"{prefix} is not usable, what its url names is not a URL")
-        return None
-    return Webhook(written.name, url, written.format, secret, written.scopes)

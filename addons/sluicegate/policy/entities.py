@@ -115,7 +115,7 @@ class NameIndex:
 
 
 _REFERENCES_ALLOWED: Mapping[str, tuple[str, ...]] = {"value": (ENV,)} | dict.fromkeys(
-    ("provider_key", "url", "secret", "admin_key"), (ENV, FILE)
+    ("provider_key", "url", "secret", "admin_key", "client_secret"), (ENV, FILE)
 )
 """Fields that hold a secret or a reference of these kinds to one."""
 

@@ -15,8 +15,10 @@ from sluicegate.addresses import normalize_host
 from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema, server_schema
+from sluicegate.policy.alert_receivers import Alerts
 from sluicegate.policy.labels import labels_text
 from sluicegate.policy.limit import Limit, Limits
+from sluicegate.policy.oidc import Oidc
 from sluicegate.policy.otlp import OtlpExport
 from sluicegate.policy.projects import Projects, Trust
 from sluicegate.policy.provider import Provider
@@ -71,6 +73,8 @@ class VirtualKey:
     """Found by the value it had before a rotation, which is accepted until ``expires_at``."""
     user_is_active: bool = True
     trust_project_header: Trust = "ignore"
+    kind: Literal["value", "session"] = "value"
+    """``session``: its values are the access tokens of its user's sign-ins, and none is in the policy."""
 
     def refusal(self, now: int) -> str | None:
         """Return why the key may not be used at a time, None if it may."""
@@ -79,6 +83,8 @@ class VirtualKey:
         if self.user_id is not None and not self.user_is_active:
             return disabled_user_message(self.id, self.user_id)
         if self.expires_at is not None and now >= self.expires_at:
+            if self.kind == "session" and self.digest:
+                return f"This sign-in's access token ended at {iso(self.expires_at)[:19]}Z: renew it, or sign in again (/login)"
             what = "was given a new value; the previous one ended" if self.is_previous_value else "has expired"
             return f"Virtual key '{self.id}' {what} at {iso(self.expires_at)[:19]}Z"
         return None
@@ -116,27 +122,6 @@ class FallbackPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
-    """A receiver of alerts, ready to use. Neither URL nor secret is in the repr."""
-
-    name: str
-    url: str = field(repr=False)
-    format: Literal["json", "slack"]
-    secret: str | None = field(repr=False)
-    scopes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Alerts:
-    """The receivers of alerts, and at which percentages of a budget alerts are sent."""
-
-    thresholds: tuple[int, ...]
-    webhooks: tuple[Webhook, ...]
-    variables: frozenset[str] = frozenset()
-    """Environment variables that hold the receivers' URLs and secrets."""
-
-
-@dataclass(frozen=True, slots=True)
 class Operator:
     """A person who may use the administration, without the token."""
 
@@ -162,6 +147,8 @@ class Policy:
     alerts: Alerts
     otlp: OtlpExport | None
     """Where metrics and spans are exported to; None for nowhere."""
+    oidc: Oidc | None
+    """Where people sign in; None: nobody can."""
     required_headers: tuple[str, ...]
     routes: tuple[Route, ...]
     free_request_max_limit: int
@@ -202,7 +189,8 @@ class Policy:
         ``is_former`` tells what was the value of a key, see ``Credentials``.
         """
         provider_keys = (secret for p in self.providers.values() for k in p.keys for secret in k.secrets)
-        secrets = (*provider_keys, *(p.admin_key for p in self.providers.values()), *others)
+        own = (*(p.admin_key for p in self.providers.values()), self.oidc.client_secret if self.oidc is not None else None)
+        secrets = (*provider_keys, *own, *others)
         digests = frozenset(_digest(s) for s in secrets if s)
         return Credentials(self.keys_by_digest, digests | self._operators_by_digest.keys(), is_former)
 

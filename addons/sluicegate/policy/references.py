@@ -10,6 +10,7 @@ from typing import Any
 
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.merging import MergedPolicy
+from sluicegate.policy.sign_in_references import check_sign_in
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.known import ALWAYS_GOVERNED, PROVIDER_NAME, RESERVED_NAMES, known_provider, known_providers, prefix_owner
 from sluicegate.yaml_document import Location
@@ -25,6 +26,7 @@ def check_references(policy: MergedPolicy) -> None:
     _check_virtual_keys(policy)
     _check_model_configs(policy)
     _check_webhooks(policy)
+    check_sign_in(policy, ids)
     if policy.values.get("unpriced") == "fallback" and not policy.values.get("fallback_price"):
         policy.report(("unpriced",), "'fallback' needs a fallback_price: {input: ..., output: ...}")
 

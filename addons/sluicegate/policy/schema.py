@@ -42,6 +42,7 @@ from sluicegate.policy.projects import Repository, TrustProjectHeader
 from sluicegate.policy.raises import MAX_RAISES, Raise
 from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Management, Retention, Server
+from sluicegate.policy.sign_in_schema import Oidc
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 _ID: Any = Field(description="Its name in references, in the API and in records; it cannot be changed.")
@@ -227,6 +228,9 @@ class VirtualKey(Limited):
 
     id: KeyId = _ID
     name: Text | None = _NAME
+    kind: Literal["value", "session"] = Field(
+        "value", description="value: whoever sends its value has it. session: whoever has signed in as its user; see oidc."
+    )
     description: Prose | None = Field(None, description="What the key is for, in your own words.")
     value: SecretText | None = Field(None, description="env.NAME, or the value itself (warned about).", repr=False)
     value_hash: Hash | None = Field(None, description="sha256: of the value.")
@@ -292,6 +296,7 @@ class PolicyFile(Model):
     model_configs: tuple[ModelConfig, ...] = Field((), description="Limits on models, for all callers together.")
     routes: tuple[Route, ...] = Field((), description="Which calls go to which providers and models; the first that fits is taken.")
     operators: tuple[Operator, ...] = Field((), description="Who may use the administration besides the holder of the admin token.")
+    oidc: Oidc | None = Field(None, description="Where people sign in; absent: nobody can.")
     egress: Egress = Field(default_factory=Egress, description="What happens to hosts that belong to no provider.")
     server: Server = Field(default_factory=Server, description="The gateway's own port.")
     alerts: Alerts = Field(default_factory=Alerts, description="When alerts about budgets are sent, and to whom.")

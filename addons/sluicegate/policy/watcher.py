@@ -127,7 +127,7 @@ class SecretFiles:
 
     def __init__(self, policy: Policy, seen: Mapping[str, Any] | None = None) -> None:
         """Find the files of a policy that has been read. ``seen`` is how some of them were before that."""
-        parts = (policy.file.providers, policy.file.alerts, policy.file.server)
+        parts = (policy.file.providers, policy.file.alerts, policy.file.server, policy.file.oidc)
         named = {text.removeprefix(FILE) for part in parts for text in _texts(part) if text.startswith(FILE)}
         self.paths = sorted({*named, *filter(None, [policy.server.ca_bundle])})
         self.seen = {**self._look(), **{path: at for path, at in (seen or {}).items() if path in self.paths}}

@@ -18,6 +18,7 @@ from sluicegate.web.routes import (
     budget_override,
     cache,
     catalog,
+    device,
     erasure,
     events,
     features,
@@ -41,6 +42,8 @@ from sluicegate.web.routes import (
     session,
     settings,
     setup,
+    sign_in,
+    sign_ins,
     unsupported,
     usage,
 )
@@ -65,6 +68,9 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
             *metrics.endpoints(),
             *logs.endpoints(),
             *session.endpoints(),
+            *sign_in.endpoints(),
+            *device.endpoints(),
+            *sign_ins.endpoints(),
             *events.endpoints(),
             *audit_trail.endpoints(),
             *usage.endpoints(),
@@ -102,6 +108,12 @@ def own_paths() -> tuple[frozenset[str], tuple[str, ...]]:
     prefixes = {"/".join(path.split("/")[:3]) for path in paths if path.startswith("/api/")} | {"/static"}
     others = {path for path in paths if not path.startswith(("/api/", "/static/"))}
     return frozenset(others | prefixes), tuple(f"{prefix}/" for prefix in sorted(prefixes))
+
+
+@functools.cache
+def form_paths() -> frozenset[str]:
+    """Return the paths that take forms."""
+    return frozenset(endpoint.path for endpoint in endpoints(Path()) if endpoint.takes_form)
 
 
 def is_own_path(path: str) -> bool:

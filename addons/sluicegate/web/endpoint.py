@@ -29,6 +29,7 @@ MAX_BODY_BYTES = 1 << 20
 """The largest body of an endpoint that declares no limit of its own."""
 
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 
 ADMINS: tuple[Role, ...] = ("admin",)
 STAFF: tuple[Role, ...] = ("admin", "viewer")
@@ -138,6 +139,8 @@ class Endpoint:
     """Whether OpenAPI lists it; the dashboard's files are not part of the API, nor is what there is not."""
     shown: Shown | None = None
     """What GET answers at this path: what a PUT repeats of it is left out of its body before that is checked."""
+    takes_form: bool = False
+    """Whether the body is a form, as OAuth has it, and not JSON; fields that the model does not know are ignored."""
     takes_any_body: bool = False
     """Whether a body is neither read nor looked at."""
     finds_caller: bool = False

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from sluicegate import __version__
 from sluicegate.web.auth import COOKIE
-from sluicegate.web.endpoint import JSON, MAX_NAME_LENGTH, OPEN, ApiRequest, Endpoint, read_endpoint
+from sluicegate.web.endpoint import FORM, JSON, MAX_NAME_LENGTH, OPEN, ApiRequest, Endpoint, read_endpoint
 from sluicegate.web.query import AnyQuery
 from sluicegate.web.responses import Error
 
@@ -95,7 +95,8 @@ def _operation(endpoint: Endpoint, models: Models) -> dict[str, Any]:
     if endpoint.roles == OPEN:
         operation["security"] = []
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": models[endpoint.body, "validation"]}}}
+        media = FORM if endpoint.takes_form else JSON
+        operation["requestBody"] = {"required": True, "content": {media: {"schema": models[endpoint.body, "validation"]}}}
     return operation
 
 

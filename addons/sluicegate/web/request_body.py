@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio.to_thread
 import orjson
@@ -18,6 +19,8 @@ from sluicegate.services import Services
 from sluicegate.web.endpoint import Endpoint, Shown
 from sluicegate.web.errors import ApiError, validation_error
 from sluicegate.web.unchanged import without_unchanged
+
+MAX_FORM_FIELDS = 50
 
 SMALL_BODY_BYTES = 20_000
 """Bytes of a body that is parsed faster than a worker thread starts."""
@@ -36,6 +39,8 @@ async def read_body(request: Request, endpoint: Endpoint, services: Services) ->
     if len(raw) > endpoint.max_body_bytes:
         message = f"The body has {len(raw)} bytes; at most {endpoint.max_body_bytes} are accepted"
         raise ApiError(413, "request_too_large", message)
+    if endpoint.takes_form:
+        return _parse_form(raw, model)
     if (shown := endpoint.shown) is not None and len(raw) > len("{}"):
         names = request.path_params
         return await anyio.to_thread.run_sync(lambda: _parse(raw, model, _shown(shown, services, names)))
@@ -48,6 +53,20 @@ def _shown(shown: Shown, services: Services, names: Mapping[str, str]) -> Mappin
         return shown(services, names)
     except EditError:
         return {}
+
+
+def _parse_form(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, strict_parsing=bool(raw))
+    except ValueError as e:
+        raise ApiError(400, "invalid_request", "Invalid form: it is no list of names and values") from e
+    sent = [(name, value) for name, value in pairs if name in model.model_fields]
+    body = _without_duplicates(sent)
+    try:
+        model.model_validate(body)
+    except ValidationError as e:
+        raise validation_error(e, model) from e
+    return body
 
 
 def _parse(raw: bytes, model: type[BaseModel], shown: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:

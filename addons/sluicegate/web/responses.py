@@ -103,6 +103,7 @@ class VirtualKeyState(LimitsState):
     id: Id
     name: Text | None
     description: str | None
+    kind: Literal["value", "session"] = Field(description="session: whoever signs in as its user has it; it has no value.")
     value: str
     is_demo: bool = Field(description="Its value is its id.")
     is_active: bool

@@ -16,7 +16,7 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """The parts of a request that are not forwarded: headers, body, session path, and who sent it, over TLS or not."""
+    """The parts of a request that are not forwarded: headers, body, session path, query, and who sent it, over TLS or not."""
 
     headers: Headers
     body: bytes
@@ -25,6 +25,8 @@ class PendingRequest:
     is_tls: bool = False
     port: int = 0
     """The port of ours that it came to."""
+    query: bytes | None = None
+    """What stood behind the ``?``, where that is secret; None: it is forwarded."""
 
 
 class ApplicationServer(TicketServer[PendingRequest]):
@@ -43,6 +45,8 @@ class ApplicationServer(TicketServer[PendingRequest]):
         own = {"headers": headers, "client": (pending.source, 0), "session_path": pending.session_path}
         own["scheme"] = "https" if pending.is_tls else "http"
         own["server"] = ("", pending.port)
+        if pending.query is not None:
+            own["query_string"] = pending.query
         await self.app({**scope, **own}, _replace_body(pending.body, receive), send)
 
 

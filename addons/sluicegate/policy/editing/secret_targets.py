@@ -120,6 +120,9 @@ def _uses(policy: Any) -> Iterator[tuple[Location, Use]]:
 
 def _uses_elsewhere(policy: Any) -> Iterator[tuple[Location, Use]]:
     """Yield the secrets that no calls are sent with."""
+    oidc = _of(policy, "oidc")
+    issuer = str(_of(oidc, "issuer")).strip().rstrip("/")
+    yield from _use(("oidc", "client_secret"), _of(oidc, "client_secret"), ("oidc", "client_secret"), issuer)
     otlp = _of(_of(policy, "server"), "otlp")
     for name, value in _items(_of(otlp, "headers")):
         receiver = str(_of(otlp, "endpoint") or "the receiver of the environment").strip().rstrip("/")

@@ -99,6 +99,7 @@ async def _erase(request: ApiRequest) -> ApiResponse:
 
     def work() -> int:
         services.history.wait()
+        services.sign_ins.end_all_of(person.user_id)
         services.content.delete(erasure.call_ids())
         services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
         for owned in ({"user_id": person.user_id}, *({"virtual_key_id": key} for key in person.keys)):

@@ -1,0 +1,55 @@
+"""Members: a person who signs in is made a user of the policy where it says so, with the key of the kind ``session``."""
+
+from __future__ import annotations
+
+from sluicegate.policy.editing.draft import Draft, EditError
+from sluicegate.policy.editing.operations import KEYS
+from sluicegate.policy.editing.people import USERS
+from sluicegate.policy.editing.writer import PolicyNotWritableError, PolicyWriter
+from sluicegate.policy.model import Policy
+from sluicegate.policy.oidc import Oidc
+from sluicegate.sign_in.errors import NotAllowedError
+from sluicegate.sign_in.identity import Identity
+
+ASK = "ask whoever administers the gateway"
+
+
+def session_key_of(policy: Policy, user_id: str) -> str | None:
+    """Return the id of a user's key of the kind ``session``."""
+    return next((k.id for k in policy.virtual_keys.values() if k.kind == "session" and k.user_id == user_id), None)
+
+
+def admit(writer: PolicyWriter, policy: Policy, oidc: Oidc, identity: Identity) -> str:
+    """Return the id of a person's key, made with its user where that is missing. Blocking.
+
+    Raises NotAllowedError, or what a change of the policy raises.
+    """
+    user = next((u for u in policy.file.users if u.id == identity.user_id), None)
+    if user is None and not oidc.creates_users:
+        raise NotAllowedError(f"there is no user '{identity.user_id}' here: {ASK} to add you")
+    if user is not None and not user.is_active:
+        raise NotAllowedError(f"the user '{identity.user_id}' is disabled: {ASK}")
+    key_id = session_key_of(policy, identity.user_id)
+    moves = oidc.creates_users and bool(oidc.groups) and (user is None or user.team_id != identity.team_id)
+    if key_id is not None and not moves:
+        return key_id
+
+    def change(draft: Draft) -> str:
+        fields: dict[str, str | None] = {"team_id": identity.team_id} if moves else {}
+        if user is None:
+            if (near := draft.alike(USERS, identity.user_id)) is not None:
+                raise NotAllowedError(f"there is a user '{near.id}' already, spelt another way: {ASK}")
+            fields["name"] = identity.name or identity.user_id
+        if fields:
+            draft.upsert(USERS, identity.user_id, fields)
+        if key_id is not None:
+            return key_id
+        made = draft.free_id(KEYS, f"session-{identity.user_id}")
+        draft.upsert(KEYS, made, {"kind": "session", "user_id": identity.user_id})
+        return made
+
+    try:
+        found, _ = writer.change(change, who=identity.user_id, action="sign in", secrets_stay=True)
+    except (PolicyNotWritableError, EditError) as e:
+        raise NotAllowedError(f"the policy lacks your user or its key of the kind session, and cannot be changed: {ASK}") from e
+    return found

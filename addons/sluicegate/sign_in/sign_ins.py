@@ -1,0 +1,226 @@
+"""Sign-ins: tokens issued, renewed and taken back. A refresh token is valid once, and one that comes again ends its sign-in.
+
+Access tokens are known by their hashes in memory, as the policy's keys are: a call with one is judged like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from sluicegate.dashboard_sessions import Attempts
+from sluicegate.policy.model import Policy
+from sluicegate.policy.oidc import Oidc
+from sluicegate.sign_in.browser_sign_ins import BrowserSignIns
+from sluicegate.sign_in.device_requests import DeviceRequests
+from sluicegate.sign_in.errors import (
+    InvalidGrantError,
+    InvalidTokenError,
+    NotAllowedError,
+    ProviderDownError,
+    ProviderRefusedError,
+)
+from sluicegate.sign_in.identity import Identity, identity_of
+from sluicegate.sign_in.live_keys import LiveKeys
+from sluicegate.sign_in.oidc_client import OidcClient
+from sluicegate.sign_in.token_file import SignIn, Token, TokenFile
+from sluicegate.sign_in.tokens import ACCESS, REFRESH, digest_of, new_token, seal, unseal
+
+logger = logging.getLogger("sluicegate")
+
+MAX_PER_USER = 20
+"""Sign-ins that one user may have: beyond that the oldest ends."""
+
+
+class Issued(NamedTuple):
+    """The tokens of a sign-in, in clear for the only time."""
+
+    access_token: str
+    refresh_token: str
+    expires_in_s: int
+    email: str | None
+
+
+class SignIns:
+    """All sign-ins of one gateway. Its methods block, except ``in_force``."""
+
+    def __init__(self, path: Path, clock: Callable[[], int], provider: OidcClient | None = None) -> None:
+        """Read what is valid. Raises TokenFileError."""
+        self._clock, self._lock = clock, threading.RLock()
+        self._file, self.provider = TokenFile(path), provider or OidcClient(clock)
+        self._tokens: dict[bytes, Token] = self._file.access_tokens(clock()) if self._file.exists else {}
+        self.devices, self.browsers, self.guesses = DeviceRequests(), BrowserSignIns(), Attempts()
+        self._version = 0
+        self._in_force: tuple[Policy, int, Policy] | None = None
+
+    def in_force(self, policy: Policy) -> Policy:
+        """Return a policy with the access tokens as values of its keys: another one each time a token is issued or taken back.
+
+        So whatever was remembered for the policy of a moment ago is judged anew.
+        """
+        last = self._in_force
+        if last is not None and last[0] is policy and last[1] == self._version:
+            return last[2]
+        version, made = self._version, policy
+        if policy.oidc is not None:
+            made = replace(policy, keys_by_digest=LiveKeys(policy.keys_by_digest, policy.virtual_keys, self._tokens))
+        self._in_force = policy, version, made
+        return made
+
+    def begin(self, identity: Identity, key_id: str, oidc: Oidc, *, source: str, client: str) -> Issued:
+        """Issue the tokens of a new sign-in. Raises TokenFileError."""
+        now = self._clock()
+        sign_in = SignIn(
+            id=secrets.token_hex(8),
+            user_id=identity.user_id,
+            virtual_key_id=key_id,
+            subject=identity.subject,
+            email=identity.email,
+            name=identity.name,
+            source=source,
+            client=client,
+            began_at=now,
+            renewed_at=now,
+            checked_at=now,
+            ends_at=now + oidc.sign_in_ms,
+            groups=json.dumps(identity.groups),
+        )
+        with self._lock:
+            own = [s.id for s in self._file.sign_ins(now) if s.user_id == identity.user_id]
+            self._delete(own[MAX_PER_USER - 1 :])
+            return self._issue(sign_in, oidc, identity.provider_token, now)
+
+    def renew(self, refresh_token: str, policy: Policy, admit: Callable[[Identity], object]) -> Issued:
+        """Exchange a refresh token for new tokens, if the person may still sign in; ``admit`` follows changed groups.
+
+        Raises InvalidGrantError, ProviderDownError where nobody can say, or TokenFileError.
+        """
+        now, digest, oidc = self._clock(), digest_of(refresh_token), policy.oidc
+        with self._lock:
+            sign_in, is_replay = self._file.use(digest, now) if self._file.exists else (None, False)
+            if sign_in is None or oidc is None:
+                raise InvalidGrantError("the refresh token is not known")
+            if is_replay:
+                logger.warning("A refresh token of %s came a second time: the sign-in %s has ended", sign_in.user_id, sign_in.id)
+                self._delete([sign_in.id])
+                raise InvalidGrantError("the refresh token was used before, so the sign-in has ended")
+        try:
+            self._require_valid(sign_in, policy, now)
+            provider_token, changed = self._asked_again(sign_in, refresh_token, oidc, now)
+            if changed is not None:
+                admit(changed)
+        except (InvalidGrantError, NotAllowedError, ProviderRefusedError, InvalidTokenError) as e:
+            self.end([sign_in.id])
+            logger.warning("The sign-in %s of %s has ended at its renewal: %s", sign_in.id, sign_in.user_id, e)
+            raise InvalidGrantError(str(e)) from e
+        except BaseException:
+            # Nothing came of it, and that is not the person's doing.
+            with self._lock:
+                self._file.give_back(digest)
+            raise
+        groups = sign_in.groups if changed is None else json.dumps(changed.groups)
+        checked_at = now if provider_token is not None and provider_token[1] else sign_in.checked_at
+        renewed = replace(sign_in, renewed_at=now, checked_at=checked_at, groups=groups)
+        with self._lock:
+            if self._file.sign_in_of(digest) is None:
+                raise InvalidGrantError("the sign-in has ended")
+            return self._issue(renewed, oidc, provider_token[0] if provider_token is not None else None, now)
+
+    def _require_valid(self, sign_in: SignIn, policy: Policy, now: int) -> None:
+        key = policy.virtual_keys.get(sign_in.virtual_key_id)
+        if now >= sign_in.ends_at:
+            raise InvalidGrantError("the sign-in has lasted as long as policy lets it")
+        if key is None or key.kind != "session" or key.user_id != sign_in.user_id:
+            raise InvalidGrantError("the user's key has been deleted")
+        if (why := key.refusal(now)) is not None:
+            raise InvalidGrantError(why)
+
+    def _asked_again(
+        self, sign_in: SignIn, refresh_token: str, oidc: Oidc, now: int
+    ) -> tuple[tuple[str, bool] | None, Identity | None]:
+        """Ask the identity provider; return its token and whether it has answered, and who the person is now if it said that."""
+        is_old = now >= sign_in.checked_at + oidc.check_ms
+        token = unseal(sign_in.provider_token, refresh_token) if sign_in.provider_token is not None else None
+        if token is None:
+            if is_old:
+                raise InvalidGrantError("the identity provider has to be asked again, which takes a new sign-in")
+            return None, None
+        try:
+            answer = self.provider.renew(oidc, token, sign_in.subject)
+        except ProviderDownError as e:
+            if is_old:
+                raise
+            logger.warning("The sign-in %s of %s is renewed unchecked: %s", sign_in.id, sign_in.user_id, e)
+            return (token, False), None
+        identity = None
+        if answer.claims is not None and (oidc.groups or oidc.roles):
+            identity = identity_of({"email": sign_in.email, oidc.user_claim: sign_in.user_id, **answer.claims}, oidc)
+            if identity.user_id != sign_in.user_id:
+                raise InvalidGrantError("the identity provider names another user")
+        return (answer.refresh_token or token, True), identity
+
+    def _issue(self, sign_in: SignIn, oidc: Oidc, provider_token: str | None, now: int) -> Issued:
+        access, refresh = new_token(ACCESS), new_token(REFRESH)
+        ends_at = min(now + oidc.access_ms, sign_in.ends_at)
+        sealed = seal(provider_token, refresh) if provider_token is not None else None
+        digest = digest_of(access)
+        self._file.add(replace(sign_in, provider_token=sealed), (digest, ends_at), digest_of(refresh))
+        self._tokens[digest] = Token(sign_in.id, sign_in.virtual_key_id, ends_at)
+        self._version += 1
+        return Issued(access, refresh, (ends_at - now) // 1000, sign_in.email)
+
+    def revoke(self, token: str) -> None:
+        """End the sign-in that a token is of (RFC 7009): a client that signs out takes everything back."""
+        with self._lock:
+            sign_in_id = self._file.sign_in_of(digest_of(token)) if self._file.exists else None
+            if sign_in_id is not None:
+                self._delete([sign_in_id])
+
+    def current(self) -> list[SignIn]:
+        """Return the sign-ins that have not ended, the newest first."""
+        with self._lock:
+            return self._file.sign_ins(self._clock()) if self._file.exists else []
+
+    def end(self, ids: list[str]) -> None:
+        """End sign-ins: their access tokens are refused from now on, and nothing renews them."""
+        with self._lock:
+            if self._file.exists:
+                self._delete(ids)
+
+    def end_all_of(self, user_id: str) -> int:
+        """End every sign-in of a user, and return how many there were."""
+        with self._lock:
+            own = [s.id for s in self.current() if s.user_id == user_id]
+            self.end(own)
+            return len(own)
+
+    def _delete(self, ids: list[str]) -> None:
+        if not ids:
+            return
+        gone = [digest for digest, token in self._tokens.items() if token.sign_in_id in ids]
+        for digest in gone:
+            # Before the file: were that refused, the tokens would at least end here.
+            del self._tokens[digest]
+        self._version += 1
+        self._file.delete(ids)
+
+    def forget_ended(self) -> None:
+        """Delete what has ended by itself."""
+        with self._lock:
+            if not self._file.exists:
+                return
+            now = self._clock()
+            for digest in [d for d, token in self._tokens.items() if token.ends_at <= now]:
+                del self._tokens[digest]
+            self._file.delete_ended(now)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._file.close()

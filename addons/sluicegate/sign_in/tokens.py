@@ -1,0 +1,72 @@
+"""Tokens and codes of sign-in: how they are made, by what they are known, and what only their holder can open."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+ACCESS, REFRESH = "sgat-", "sgrt-"
+"""How access and refresh tokens begin, so that people and scanners of secrets know one."""
+
+TOKEN_BYTES = 32
+
+LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+"""Letters of user codes: without vowels no word is spelt, and none of them looks like a digit (RFC 8628, 6.1)."""
+
+HALF_CODE_LENGTH = 4
+
+_NONCE_BYTES = 12
+_PURPOSE = b"sluicegate sign-in: refresh token of the identity provider"
+
+
+def new_token(prefix: str = "") -> str:
+    """Return a random token of 256 bits."""
+    return prefix + secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def new_user_code() -> str:
+    """Return a random user code such as ``BCDF-GHJK``, of 34 bits: guesses are limited."""
+    half = ("".join(secrets.choice(LETTERS) for _ in range(HALF_CODE_LENGTH)) for _ in range(2))
+    return "-".join(half)
+
+
+def user_code_of(typed: str) -> str | None:
+    """Return the user code that somebody has typed in any spelling; None where it can be none."""
+    letters = "".join(c for c in typed.upper() if c.isalnum())
+    if len(letters) != 2 * HALF_CODE_LENGTH or set(letters) - set(LETTERS):
+        return None
+    return f"{letters[:HALF_CODE_LENGTH]}-{letters[HALF_CODE_LENGTH:]}"
+
+
+def digest_of(secret: str) -> bytes:
+    """Return a secret's SHA-256, which is compared and stored instead of it."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def seal(text: str, token: str) -> bytes:
+    """Return a text that only the holder of the token can read again, whoever has the file that it is kept in."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return nonce + _cipher_of(token).encrypt(nonce, text.encode(), _PURPOSE)
+
+
+def unseal(sealed: bytes, token: str) -> str | None:
+    """Return a sealed text; None where it was sealed for another token."""
+    from cryptography.exceptions import InvalidTag
+
+    try:
+        return _cipher_of(token).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _PURPOSE).decode()
+    except (InvalidTag, ValueError):
+        return None
+
+
+def _cipher_of(token: str) -> AESGCM:
+    # Only where somebody signs in: the command line loads this module too.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return AESGCM(HKDF(SHA256(), 32, salt=None, info=_PURPOSE).derive(token.encode()))

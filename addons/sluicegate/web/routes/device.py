@@ -1,0 +1,187 @@
+"""The pages at ``/device``: a person enters a client's code, signs in at the identity provider, and approves or denies.
+
+Nothing is approved by a link alone: the code is sent by a click, from a page of our own, and after signing in the person is
+shown who asks. What comes back from the identity provider counts only in the browser that was sent there, known by a cookie.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from typing import Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from sluicegate.policy.oidc import Oidc
+from sluicegate.sign_in import members
+from sluicegate.sign_in.browser_sign_ins import LIFETIME_MS, BrowserSignIn
+from sluicegate.sign_in.errors import InvalidTokenError, NotAllowedError, ProviderDownError, ProviderRefusedError, TooManyError
+from sluicegate.sign_in.identity import identity_of
+from sluicegate.sign_in.tokens import new_token, user_code_of
+from sluicegate.web.auth import is_from_own_page
+from sluicegate.web.endpoint import OPEN, ApiRequest, Endpoint, read_endpoint
+from sluicegate.web.errors import ApiError
+from sluicegate.web.query import AnyQuery
+from sluicegate.web.routes.sign_in import PAGE, Form, base_url, oidc_of, source_of
+from sluicegate.web.sign_in_pages import approval_page, code_page, message_page
+
+logger = logging.getLogger("sluicegate")
+
+CALLBACK, DECISION = f"{PAGE}/callback", f"{PAGE}/decision"
+
+SECRET_QUERIES = frozenset({PAGE, CALLBACK})
+"""Paths whose query holds a code: it is neither printed nor saved."""
+
+COOKIE = "sluicegate_sign_in"
+
+_AGAIN = "Go back to your terminal and start to sign in again."
+
+
+class CodeForm(Form):
+    """A person has entered a code."""
+
+    user_code: str = Field("", max_length=100)
+
+
+class DecisionForm(Form):
+    """A person has decided."""
+
+    approval: str = Field("", max_length=100)
+    decision: str = Field("", max_length=20, description="approve or deny.")
+
+
+def endpoints() -> list[Endpoint]:
+    """Declare the pages."""
+    html: dict[str, Any] = {"roles": OPEN, "query": AnyQuery, "media_types": ("text/html",)}
+    enter, back = "The page that asks for a client's code", "Where the identity provider sends a browser back to"
+    send, decide = "Sign in at the identity provider to approve the client with this code", "Approve or deny a client"
+    return [
+        read_endpoint(PAGE, _enter, enter, None, errors=(404,), **html),
+        Endpoint("POST", PAGE, _send, send, None, CodeForm, errors=(404, 429, 503), takes_form=True, **html),
+        read_endpoint(CALLBACK, _back, back, None, errors=(404, 503), **html),
+        Endpoint("POST", DECISION, _decide, decide, None, DecisionForm, errors=(404, 503), takes_form=True, **html),
+    ]
+
+
+async def _enter(request: ApiRequest) -> Response:
+    oidc_of(request)
+    sent = request.http.query_params.get("user_code", "")
+    return code_page(user_code_of(sent) or "")
+
+
+async def _send(request: ApiRequest) -> Response:
+    oidc, services, now = oidc_of(request), request.services, request.services.clock()
+    _require_own_page(request)
+    sign_ins, source = services.sign_ins, source_of(request)
+    if delay_ms := sign_ins.guesses.delay_ms(source, now):
+        seconds = -(-delay_ms // 1000)
+        found = code_page("", f"Too many wrong codes came from this address: try again in {seconds} s.", 429)
+        found.headers["retry-after"] = str(seconds)
+        return found
+    code = user_code_of(request.body.get("user_code") or "")
+    waiting = sign_ins.devices.waiting(code, now) if code is not None else None
+    if waiting is None:
+        sign_ins.guesses.failed(source, now)
+        return code_page("", "No client waits with this code. It may have ended: each is valid for ten minutes.", 400)
+    return await send_away(request, oidc, BrowserSignIn(waiting, f"{base_url(request, oidc)}{CALLBACK}", source, now))
+
+
+async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> Response:
+    """Send a browser to the identity provider, with a cookie by which it is known when it comes back."""
+    services, browser = request.services, new_token()
+    try:
+        state = services.sign_ins.browsers.begin(attempt, browser, services.clock())
+        secrets = {"state": state, "nonce": attempt.nonce, "verifier": attempt.verifier}
+        url = await request.run_in_thread(
+            lambda: services.sign_ins.provider.authorization_url(oidc, redirect_uri=attempt.redirect_uri, **secrets)
+        )
+    except TooManyError:
+        return message_page("Not now", "Too many people are signing in from this address: try again in a minute.", 429)
+    except ProviderDownError as e:
+        logger.error("Nobody can sign in: %s", e)
+        return message_page("Not now", f"Nobody can sign in now: {e}.", 503)
+    found = RedirectResponse(url, 303)
+    found.headers["set-cookie"] = _cookie(request.http, browser, LIFETIME_MS // 1000)
+    return found
+
+
+async def _back(request: ApiRequest) -> Response:
+    oidc, services, query = oidc_of(request), request.services, request.http.query_params
+    browser = browser_of(request.http)
+    attempt = services.sign_ins.browsers.take(query.get("state", ""), browser, services.clock())
+    if attempt is None or attempt.identity is not None:
+        message = f"This sign-in was begun in another browser, or too long ago. {_AGAIN}"
+        return message_page("Signing in has failed", message, 400)
+    said = query.get("iss")
+    if said is not None and not hmac.compare_digest(said.encode(), oidc.issuer.encode()):
+        return message_page("Signing in has failed", f"The answer is of another identity provider. {_AGAIN}", 400)
+    if "code" not in query:
+        return message_page("Signing in has failed", f"The identity provider has sent you back without a code. {_AGAIN}", 400)
+    proofs = {"nonce": attempt.nonce, "verifier": attempt.verifier, "redirect_uri": attempt.redirect_uri}
+    try:
+        verified = await request.run_in_thread(lambda: services.sign_ins.provider.exchange(oidc, code=query["code"], **proofs))
+        attempt.identity = identity_of(verified.claims or {}, oidc, verified.refresh_token)
+    except ProviderDownError as e:
+        logger.error("Nobody can sign in: %s", e)
+        return message_page("Not now", f"Nobody can sign in now: {e}.", 503)
+    except (ProviderRefusedError, InvalidTokenError) as e:
+        logger.warning("A sign-in from %s has failed: %s", attempt.source, e)
+        return message_page("Signing in has failed", f"What came from the identity provider proves nothing. {_AGAIN}", 400)
+    except NotAllowedError as e:
+        return _not_allowed(request, attempt, e)
+    if attempt.request is None:
+        raise ApiError(404, "not_found", "There is no such page")
+    approval = services.sign_ins.browsers.begin(attempt, browser, services.clock())
+    return approval_page(attempt.identity, attempt.request, approval)
+
+
+async def _decide(request: ApiRequest) -> Response:
+    oidc, services, form = oidc_of(request), request.services, request.body
+    _require_own_page(request)
+    attempt = services.sign_ins.browsers.take(form.get("approval") or "", browser_of(request.http), services.clock())
+    waiting, identity = (attempt.request, attempt.identity) if attempt is not None else (None, None)
+    if attempt is None or waiting is None or identity is None:
+        return message_page("Too late", f"This sign-in was begun in another browser, or too long ago. {_AGAIN}", 400)
+    if form.get("decision") != "approve":
+        services.sign_ins.devices.deny(waiting)
+        logger.warning("%s has denied a client at %s", identity.user_id, waiting.source)
+        return _last(request, message_page("Denied", "The client gets nothing. If you did not start it, tell your administrator."))
+    try:
+        key_id = await request.run_in_thread(lambda: members.admit(services.policy_writer, services.policy, oidc, identity))
+    except NotAllowedError as e:
+        return _not_allowed(request, attempt, e)
+    if not services.sign_ins.devices.approve(waiting, identity, key_id, services.clock()):
+        return message_page("Too late", f"The client no longer waits. {_AGAIN}", 400)
+    logger.info("%s has signed in for a client at %s", identity.user_id, waiting.source)
+    return _last(request, message_page("You are signed in", "Go back to your terminal; this page can be closed."))
+
+
+def _not_allowed(request: ApiRequest, attempt: BrowserSignIn, error: NotAllowedError) -> Response:
+    if attempt.request is not None:
+        request.services.sign_ins.devices.deny(attempt.request)
+    logger.warning("A sign-in from %s is refused: %s", attempt.source, error)
+    return message_page("You may not sign in", f"{str(error)[:1].upper()}{str(error)[1:]}.", 403)
+
+
+def _require_own_page(request: ApiRequest) -> None:
+    """Refuse a form that another site may have sent. Raises ApiError."""
+    if not is_from_own_page(request.http):
+        raise ApiError(403, "forbidden", "This form must be sent from the gateway's own page")
+
+
+def browser_of(request: Request) -> str:
+    """Return the secret by which a browser is known; empty where it has none, and then it has begun nothing."""
+    return request.cookies.get(COOKIE, "")
+
+
+def _cookie(request: Request, value: str, max_age_s: int) -> str:
+    # Lax: the browser comes back by a link from the identity provider's site.
+    secure = "; Secure" if request.url.scheme == "https" else ""
+    return f"{COOKIE}={value}; HttpOnly; SameSite=Lax; Path={PAGE}; Max-Age={max_age_s}{secure}"
+
+
+def _last(request: ApiRequest, page: Response) -> Response:
+    page.headers["set-cookie"] = _cookie(request.http, "", 0)
+    return page

@@ -1,0 +1,92 @@
+"""The pages on which a person approves a client's request to sign in: plain HTML in the dashboard's look."""
+
+from __future__ import annotations
+
+from html import escape
+
+from starlette.responses import HTMLResponse
+
+from sluicegate.sign_in.device_requests import DeviceRequest
+from sluicegate.sign_in.identity import Identity
+from sluicegate.windows import iso
+
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+"""Without form-action: Chromium holds that against the redirect to the identity provider, which follows a form."""
+
+ONLY_HERE = f"{POLICY}; form-action 'self'"
+
+
+def code_page(code: str, problem: str = "", status: int = 200) -> HTMLResponse:
+    """Return the page that asks for the code. A code that came with the link is filled in, and sent only by a click."""
+    said = f'<p class="notice bad" role="alert">{escape(problem)}</p>' if problem else ""
+    return _page(
+        "Sign in",
+        f"""<form method="post" action="/device">
+<label for="user_code">The code that your terminal shows</label>
+<input id="user_code" name="user_code" value="{escape(code)}" maxlength="20" autocomplete="off" autocapitalize="characters"
+ spellcheck="false" placeholder="XXXX-XXXX" required>
+{said}
+<button class="primary">Continue</button>
+<p class="hint">You sign in at your company next. Continue only if you have just started to sign in yourself, and the code is the
+ same: nobody else may send you one.</p>
+</form>""",
+        status=status,
+    )
+
+
+def approval_page(identity: Identity, request: DeviceRequest, approval: str) -> HTMLResponse:
+    """Return the page that shows who is about to let which machine act as them."""
+    who = identity.email or identity.user_id
+    name = f" ({escape(identity.name)})" if identity.name else ""
+    rows = (
+        ("Signed in as", f"{escape(who)}{name}"),
+        ("Code", escape(request.user_code)),
+        ("Asked by", f"{escape(request.client) or 'a client that does not say its name'}"),
+        ("From the address", escape(request.source)),
+        ("At", f"{iso(request.asked_at)[:16].replace('T', ' ')} UTC"),
+    )
+    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    return _page(
+        "Is this you?",
+        f"""<form method="post" action="/device/decision">
+<h2>Is this you?</h2>
+<dl class="facts">{listed}</dl>
+<input type="hidden" name="approval" value="{escape(approval)}">
+<p class="hint">Approve only a sign-in that you have started yourself on that machine: it can then work, and spend, as you.</p>
+<button class="primary" name="decision" value="approve">Approve</button>
+<button name="decision" value="deny">This is not me</button>
+</form>""",
+        security=ONLY_HERE,
+    )
+
+
+def message_page(title: str, message: str, status: int = 200) -> HTMLResponse:
+    """Return a page that only says something."""
+    return _page(title, f"<form><h2>{escape(title)}</h2><p>{escape(message)}</p></form>", status=status, security=ONLY_HERE)
+
+
+def _page(title: str, body: str, *, status: int = 200, security: str = POLICY) -> HTMLResponse:
+    text = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)} · sluicegate</title>
+<link rel="icon" href="/static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/static/style.css">
+<script src="/static/theme.js"></script>
+</head>
+<body>
+<main class="signin">
+<div>
+<h1><img src="/static/icon.svg" alt="" width="28" height="28">sluicegate</h1>
+{body}
+</div>
+</main>
+</body>
+</html>
+"""
+    # Not no-referrer: with that a browser would send forms without their origin, and they would be refused.
+    headers = {"content-security-policy": security, "cache-control": "no-store", "referrer-policy": "same-origin"}
+    return HTMLResponse(text, status, headers)

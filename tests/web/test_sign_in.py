@@ -1,0 +1,585 @@
+"""Signing in, and every way to get in without: the gateway's own endpoints before a strict identity provider."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from joserfc.jwk import RSAKey
+from starlette.testclient import TestClient
+
+from sluicegate.services import Services
+from sluicegate.sign_in.tokens import digest_of
+from sluicegate.web.app import build
+from support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
+from support.sign_in_browser import Browser, Page
+
+HOST = "127.0.0.1:8080"
+BASE = f"http://{HOST}"
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+ALICE = {"sub": "00u-alice", "email": "alice@acme.example", "email_verified": True, "name": "Alice", "groups": ["all", "eng"]}
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+
+
+class Site:
+    """One gateway in this process, whose clock the tests put forward."""
+
+    def __init__(self, folder: Path, provider: OidcProvider) -> None:
+        self.now = 1_800_000_000_000
+        self.provider, self.folder = provider, folder
+        provider.clock = self.clock
+        self.policy = folder / "policy.yaml"
+        self.govern()
+        self.services = Services(self.policy, folder / "state", {"OIDC_SECRET": CLIENT_SECRET}, self.clock)
+        self.client = TestClient(build(self.services, folder), base_url=BASE, client=("127.0.0.1", 5))
+        self.source = "127.0.0.1"
+
+    def clock(self) -> int:
+        return self.now
+
+    def govern(self, more: dict[str, Any] | None = None, **oidc: Any) -> None:
+        """Write the policy, and have the gateway read it."""
+        usual = {"groups": {"eng": "team-engineering", "ops": "team-operations"}, "users": "create"}
+        policy = {
+            "version": 1,
+            "providers": {"anthropic": {"simulate": True}},
+            "teams": [{"id": "team-engineering"}, {"id": "team-operations"}],
+            "users": [{"id": "bob@acme.example", "team_id": "team-operations"}],
+            "oidc": self.provider.policy(**(usual | oidc)),
+        }
+        self.policy.write_text(json.dumps(policy | (more or {}), indent=1))
+        if hasattr(self, "services"):
+            assert self.services.policy_watcher.reload(), self.services.policy_watcher.error
+
+    def browser(self) -> Browser:
+        return Browser({HOST: self.send})
+
+    def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        self.client.cookies.clear()
+        answer = self.client.request(method, url, headers=headers, content=body, follow_redirects=False)
+        return answer.status_code, list(answer.headers.items()), answer.content
+
+    def form(self, path: str, **fields: str) -> Any:
+        return self.client.post(path, data=fields, headers={"user-agent": "claude-cli/2.1.332"})
+
+    def ask(self) -> dict[str, Any]:
+        """Ask for a device code, as a client does."""
+        answer = self.form("/oauth/device_authorization", surface="claude_code")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def poll(self, asked: dict[str, Any]) -> Any:
+        """Ask for the tokens when they are due."""
+        self.now += 6_000
+        return self.form("/oauth/token", grant_type=DEVICE_GRANT, device_code=asked["device_code"])
+
+    def to_approval(self, asked: dict[str, Any], browser: Browser | None = None) -> tuple[Browser, Page]:
+        """Enter the code and sign in; return the page that is shown then."""
+        browser = browser or self.browser()
+        page = browser.open(asked["verification_uri_complete"])
+        assert page.status == 200
+        return browser, browser.submit(page, "/device", user_code=asked["user_code"])
+
+    def sign_in(self, **person: Any) -> dict[str, Any]:
+        """Sign a person in, and return the client's tokens."""
+        self.provider.person = ALICE | person
+        asked = self.ask()
+        browser, page = self.to_approval(asked)
+        assert "Is this you?" in page.words, page.words
+        done = browser.submit(page, "/device/decision", decision="approve")
+        assert done.status == 200, done.words
+        answer = self.poll(asked)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def renew(self, tokens: dict[str, Any]) -> Any:
+        return self.form("/oauth/token", grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+
+    def whoami(self, tokens: dict[str, Any]) -> Any:
+        return self.client.get("/api/session", headers={"authorization": f"Bearer {tokens['access_token']}"})
+
+    def admin(self, method: str, path: str, **more: Any) -> Any:
+        return self.client.request(method, path, headers={"authorization": f"Bearer {self.services.admin_token}"}, **more)
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[OidcProvider]:
+    with OidcProvider(f"{BASE}/device/callback") as provider:
+        yield provider
+
+
+@pytest.fixture
+def site(tmp_path: Path, provider: OidcProvider) -> Iterator[Site]:
+    provider.as_usual()
+    site = Site(tmp_path, provider)
+    yield site
+    assert provider.complaints == []
+    site.services.close()
+
+
+# -- as it should be ----------------------------------------------------------------------------------------------------
+
+
+def test_a_client_learns_where_to_sign_in(site):
+    found = site.client.get("/.well-known/oauth-authorization-server").json()
+    assert found["issuer"] == BASE
+    assert found["device_authorization_endpoint"] == f"{BASE}/oauth/device_authorization"
+    assert found["token_endpoint"] == f"{BASE}/oauth/token"
+    assert found["revocation_endpoint"] == f"{BASE}/oauth/revoke"
+    assert found["grant_types_supported"] == [DEVICE_GRANT, "refresh_token"]
+    assert "authorization_endpoint" not in found
+
+
+def test_a_person_signs_in_and_becomes_a_user_with_a_session_key(site):
+    asked = site.ask()
+    assert re.fullmatch(r"[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}", asked["user_code"])
+    assert (asked["verification_uri"], asked["expires_in"], asked["interval"]) == (f"{BASE}/device", 600, 5)
+    assert len(asked["device_code"]) >= 43
+    assert site.poll(asked).json() == {"error": "authorization_pending"}
+    site.provider.person = ALICE
+    browser, page = site.to_approval(asked)
+    for shown in ("alice@acme.example", "Alice", asked["user_code"], "claude-cli/2.1.332", "127.0.0.1"):
+        assert shown in page.words
+    assert site.poll(asked).json() == {"error": "authorization_pending"}
+    assert "You are signed in" in browser.submit(page, "/device/decision", decision="approve").words
+    tokens = site.poll(asked).json()
+    assert tokens.keys() == {"access_token", "token_type", "expires_in", "refresh_token", "email"}
+    assert (tokens["token_type"], tokens["expires_in"], tokens["email"]) == ("Bearer", 3600, "alice@acme.example")
+    assert site.whoami(tokens).json()["virtual_key_id"] == "session-alice@acme.example"
+    key = site.services.policy.virtual_keys["session-alice@acme.example"]
+    assert (key.kind, key.user_id, key.team_id, key.digest) == ("session", "alice@acme.example", "team-engineering", b"")
+    assert site.services.audit_trail.read(limit=1)[0][0]["who"] == "alice@acme.example"
+    (row,) = site.admin("GET", "/api/sign-ins").json()["sign_ins"]
+    assert (row["user_id"], row["source"], row["client"]) == ("alice@acme.example", "127.0.0.1", "claude-cli/2.1.332")
+
+
+def test_a_device_code_gives_tokens_once(site):
+    site.provider.person = ALICE
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    browser.submit(page, "/device/decision", decision="approve")
+    assert site.poll(asked).status_code == 200
+    again = site.poll(asked)
+    assert (again.status_code, again.json()["error"]) == (400, "expired_token")
+
+
+def test_a_client_that_asks_too_often_is_slowed(site):
+    asked = site.ask()
+    once = {"grant_type": DEVICE_GRANT, "device_code": asked["device_code"]}
+    answers = [site.form("/oauth/token", **once).json()["error"] for _ in range(2)]
+    assert answers == ["authorization_pending", "slow_down"]
+    site.now += 6_000
+    assert site.form("/oauth/token", **once).json()["error"] == "slow_down"
+    site.now += 16_000
+    assert site.form("/oauth/token", **once).json()["error"] == "authorization_pending"
+    site.now += 10 * MINUTE
+    assert site.form("/oauth/token", **once).json()["error"] == "expired_token"
+
+
+def test_tokens_are_renewed_and_the_identity_provider_is_asked_each_time(site):
+    first = site.sign_in()
+    site.now += HOUR
+    refused = site.whoami(first)
+    assert refused.status_code == 401
+    site.provider.asked.clear()
+    second = site.renew(first).json()
+    assert "/token" in site.provider.asked
+    assert site.whoami(second).status_code == 200
+    assert second["refresh_token"] != first["refresh_token"]
+    third = site.renew(second).json()
+    assert site.whoami(third).json()["virtual_key_id"] == "session-alice@acme.example"
+
+
+def test_a_sign_in_outlives_a_restart_and_no_file_has_a_token(site):
+    tokens = site.sign_in()
+    site.services.close()
+    for file in (site.folder / "state").rglob("*"):
+        if file.is_file():
+            data = file.read_bytes()
+            assert all(token.encode() not in data for token in (tokens["access_token"], tokens["refresh_token"])), file
+            assert all(t.encode() not in data for t in site.provider._refresh), file
+    site.services = Services(site.policy, site.folder / "state", {"OIDC_SECRET": CLIENT_SECRET}, site.clock)
+    site.client = TestClient(build(site.services, site.folder), base_url=BASE, client=("127.0.0.1", 5))
+    assert site.whoami(tokens).status_code == 200
+    assert site.renew(tokens).status_code == 200
+
+
+def test_whoever_leaves_the_company_has_to_sign_in_again_at_the_next_renewal(site):
+    tokens = site.sign_in()
+    site.provider.left.add(ALICE["sub"])
+    answer = site.renew(tokens)
+    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_grant")
+    assert site.whoami(tokens).status_code == 401
+    assert site.admin("GET", "/api/sign-ins").json()["sign_ins"] == []
+
+
+def test_whoever_leaves_every_group_has_to_sign_in_again_too(site):
+    tokens = site.sign_in()
+    site.provider.person = ALICE | {"groups": ["all"]}
+    assert (answer := site.renew(tokens)).status_code == 401
+    assert answer.json()["error"] == "invalid_grant"
+
+
+def test_whoever_changes_groups_changes_teams_at_the_next_renewal(site):
+    tokens = site.sign_in()
+    site.provider.person = ALICE | {"groups": ["ops"]}
+    tokens = site.renew(tokens).json()
+    assert site.services.policy.virtual_keys["session-alice@acme.example"].team_id == "team-operations"
+    assert site.whoami(tokens).status_code == 200
+
+
+def test_a_disabled_user_is_refused_at_once_and_has_no_way_back(site):
+    tokens = site.sign_in()
+    assert site.admin("PUT", "/api/governance/users/alice@acme.example", json={"is_active": False}).status_code == 200
+    assert site.whoami(tokens).status_code == 401
+    assert site.renew(tokens).json()["error"] == "invalid_grant"
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    assert (done := browser.submit(page, "/device/decision", decision="approve")).status == 403
+    assert "disabled" in done.words
+    assert site.poll(asked).json()["error"] == "access_denied"
+
+
+def test_a_deleted_key_takes_the_sign_in_along(site):
+    tokens = site.sign_in()
+    assert site.admin("DELETE", "/api/governance/virtual-keys/session-alice@acme.example").status_code == 200
+    assert site.whoami(tokens).status_code == 401
+    assert site.renew(tokens).json()["error"] == "invalid_grant"
+
+
+def test_an_outage_of_the_identity_provider_ends_nobodys_work_for_a_day(site):
+    tokens = site.sign_in()
+    site.provider.is_down = True
+    site.now += 23 * HOUR
+    tokens = site.renew(tokens).json()
+    site.now += 2 * HOUR
+    answer = site.renew(tokens)
+    assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+    site.provider.is_down = False
+    assert site.renew(tokens).status_code == 200
+
+
+def test_without_a_way_to_ask_again_a_sign_in_lasts_a_day(site):
+    site.provider.gives_refresh_tokens = False
+    tokens = site.sign_in()
+    site.now += 23 * HOUR
+    tokens = site.renew(tokens).json()
+    site.now += 2 * HOUR
+    assert site.renew(tokens).json()["error"] == "invalid_grant"
+
+
+def test_after_its_lifetime_a_sign_in_ends_whatever_happens(site):
+    tokens = site.sign_in()
+    for _ in range(30):
+        site.now += DAY - HOUR
+        tokens = site.renew(tokens).json()
+    site.now += 2 * DAY
+    assert site.renew(tokens).json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("which", ["access_token", "refresh_token"])
+def test_signing_out_takes_everything_back(site, which):
+    tokens = site.sign_in()
+    assert site.form("/oauth/revoke", token="sgat-unknown").status_code == 200
+    assert site.form("/oauth/revoke", token=tokens[which], token_type_hint=which).status_code == 200
+    assert site.whoami(tokens).status_code == 401
+    assert site.renew(tokens).status_code == 401
+
+
+def test_an_administrator_ends_sign_ins_and_a_person_their_own(site):
+    alice, other = site.sign_in(), site.sign_in()
+    bob = site.sign_in(sub="00u-bob", email="bob@acme.example", groups=["ops"])
+    own = {"authorization": f"Bearer {alice['access_token']}"}
+    rows = site.client.get("/api/sign-ins", headers=own).json()["sign_ins"]
+    assert [r["user_id"] for r in rows] == ["alice@acme.example"] * 2
+    assert len(site.admin("GET", "/api/sign-ins").json()["sign_ins"]) == 3
+    of_bob = site.admin("GET", "/api/sign-ins?user=bob@acme.example").json()["sign_ins"][0]["id"]
+    assert site.client.delete(f"/api/sign-ins/{of_bob}", headers=own).status_code == 404
+    assert site.client.delete(f"/api/sign-ins/{rows[0]['id']}", headers=own).json()["ended"] == [rows[0]["id"]]
+    assert site.whoami(alice).status_code + site.whoami(other).status_code == 601
+    assert site.admin("DELETE", "/api/sign-ins?user=bob@acme.example").json()["ended"] == [of_bob]
+    assert site.whoami(bob).status_code == 401
+
+
+def test_both_kinds_of_signature_are_known(site):
+    site.provider.sign_with_elliptic_curve()
+    assert site.whoami(site.sign_in()).status_code == 200
+
+
+# -- who may ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("oidc", "person", "why"),
+    [
+        ({}, {"groups": ["all"]}, "you are in no group that may sign in here"),
+        ({}, {"groups": None}, "you are in no group that may sign in here"),
+        ({"users": "known"}, {}, "there is no user 'alice@acme.example' here"),
+        ({"groups": {}, "email_domains": ["acme.example"]}, {"email": "alice@evil.example"}, "of no domain that may sign in"),
+        ({"groups": {}, "email_domains": ["acme.example"]}, {"email": "alice@acme.example.evil.example"}, "of no domain"),
+        ({}, {"email_verified": False}, "no verified e-mail address"),
+        ({}, {"email": None}, "no verified e-mail address"),
+        ({"user_claim": "upn"}, {"upn": "../../x"}, "cannot be the id of a user"),
+        ({"user_claim": "upn"}, {"upn": 'a"><script>'}, "cannot be the id of a user"),
+    ],
+)
+def test_whoever_may_not_sign_in_is_told_why_and_so_is_the_client(site, oidc, person, why):
+    site.govern(**oidc)
+    site.provider.person = {name: value for name, value in (ALICE | person).items() if value is not None}
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    if "Is this you?" in page.words:
+        page = browser.submit(page, "/device/decision", decision="approve")
+    assert page.status == 403
+    assert why in page.words.replace("You", "you").replace("There", "there")
+    assert "<script>" not in page.text
+    assert site.poll(asked).json()["error"] == "access_denied"
+    assert site.services.policy.virtual_keys == {}
+
+
+def test_a_known_user_stays_in_the_team_that_policy_says(site):
+    site.govern(users="known")
+    site.sign_in(sub="00u-bob", email="bob@acme.example", groups=["eng"])
+    key = site.services.policy.virtual_keys["session-bob@acme.example"]
+    assert (key.user_id, key.team_id) == ("bob@acme.example", "team-operations")
+
+
+def test_a_policy_that_is_managed_elsewhere_is_not_changed_and_its_own_keys_are_enough(site):
+    key = {"id": "bobs-sign-ins", "kind": "session", "user_id": "bob@acme.example"}
+    git = {"policy": {"managed_by": "git"}}
+    site.govern(git | {"virtual_keys": [key]}, users="known")
+    before = site.policy.read_text()
+    tokens = site.sign_in(sub="00u-bob", email="bob@acme.example", groups=["eng"])
+    assert site.whoami(tokens).json()["virtual_key_id"] == "bobs-sign-ins"
+    site.govern(git, users="known")
+    assert site.whoami(tokens).status_code == 401
+    site.provider.person = ALICE | {"sub": "00u-bob", "email": "bob@acme.example"}
+    browser, page = site.to_approval(site.ask())
+    assert "the policy lacks your user" in browser.submit(page, "/device/decision", decision="approve").words.lower()
+    assert before != site.policy.read_text()
+
+
+def test_without_oidc_nobody_signs_in_and_tokens_end(site):
+    tokens = site.sign_in()
+    policy = json.loads(site.policy.read_text()) if site.policy.read_text().startswith("{") else None
+    assert policy is not None
+    site.policy.write_text(json.dumps({n: v for n, v in policy.items() if n != "oidc"}))
+    assert site.services.policy_watcher.reload()
+    assert site.whoami(tokens).status_code == 401
+    for path in ("/.well-known/oauth-authorization-server", "/device", "/device/callback?code=x&state=y"):
+        assert site.client.get(path).status_code == 404
+    for path in ("/oauth/device_authorization", "/oauth/token", "/oauth/revoke"):
+        assert site.form(path).status_code == 404
+
+
+# -- attacks ------------------------------------------------------------------------------------------------------------
+
+
+def test_codes_cannot_be_guessed(site):
+    """After five wrong ones each costs its sender more time, and a right one then is not even looked at."""
+    asked = site.ask()
+    browser = site.browser()
+    page = browser.open(f"{BASE}/device")
+    statuses = [browser.submit(page, "/device", user_code=f"BCDF-GHJ{x}").status for x in "BCDFGHJ"]
+    assert statuses == [400] * 5 + [429, 429]
+    assert (held := browser.submit(page, "/device", user_code=asked["user_code"])).status == 429
+    assert "retry-after" in held.headers
+    # From another address it is not held up.
+    site.client = TestClient(site.client.app, base_url=BASE, client=("127.0.0.2", 5))
+    site.provider.person = ALICE
+    assert "Is this you?" in site.to_approval(asked)[1].words
+
+
+def test_a_refresh_token_that_comes_again_ends_its_sign_in(site):
+    first = site.sign_in()
+    second = site.renew(first).json()
+    stolen = site.renew(first)
+    assert (stolen.status_code, stolen.json()["error"]) == (401, "invalid_grant")
+    assert site.renew(second).json()["error"] == "invalid_grant"
+    assert site.whoami(second).status_code == 401
+
+
+def test_tokens_of_one_kind_are_not_taken_for_the_other(site):
+    tokens = site.sign_in()
+    assert site.renew({"refresh_token": tokens["access_token"]}).status_code == 401
+    assert site.whoami({"access_token": tokens["refresh_token"]}).status_code == 401
+    assert site.whoami(tokens).status_code == 200
+
+
+def test_a_link_approves_nothing_and_no_other_site_can(site):
+    """Neither a link with a code, nor a form that another site has the browser send."""
+    site.provider.person = ALICE
+    asked = site.ask()
+    browser = site.browser()
+    page = browser.open(asked["verification_uri_complete"], page="https://evil.example/mail")
+    assert asked["user_code"] in page.text
+    assert "autofocus" not in page.text
+    assert not re.search(r"<script(?! src=\"/static/theme.js\")", page.text)
+    elsewhere = {"method": "POST", "page": "https://evil.example/"}
+    assert browser.open(f"{BASE}/device", form={"user_code": asked["user_code"]}, **elsewhere).status == 403
+    browser, page = site.to_approval(asked, browser)
+    decision = page.hidden | {"decision": "approve"}
+    assert browser.open(f"{BASE}/device/decision", form=decision, **elsewhere).status == 403
+    assert site.poll(asked).json()["error"] == "authorization_pending"
+    for text in (page, browser.open(f"{BASE}/device")):
+        assert "frame-ancestors 'none'" in text.headers["content-security-policy"]
+
+
+def test_a_browser_finishes_only_what_it_has_begun(site):
+    """An attacker who signs in as themselves cannot have somebody else's browser finish it, nor finish somebody else's."""
+    site.provider.person = ALICE
+    asked = site.ask()
+    attacker, victim = site.browser(), site.browser()
+    page = attacker.open(asked["verification_uri_complete"])
+    # The attacker stops before the answer of the identity provider reaches the gateway, and sends it to the victim as a link.
+    held: list[str] = []
+
+    def hold(method: str, url: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        if "/device/callback" in url:
+            held.append(url)
+            return 200, [], b""
+        return site.send(method, url, headers, body)
+
+    attacker.senders[HOST] = hold
+    attacker.submit(page, "/device", user_code=asked["user_code"])
+    (link,) = held
+    assert victim.open(link, page="https://evil.example/").status == 400
+    attacker.senders[HOST] = site.send
+    approval = attacker.open(link)
+    assert "Is this you?" in approval.words
+    assert victim.submit(approval, "/device/decision", decision="approve").status == 400
+    assert attacker.open(link).status == 400, "an answer counts once"
+    assert attacker.submit(approval, "/device/decision", decision="approve").status == 200
+    assert attacker.submit(approval, "/device/decision", decision="approve").status == 400
+
+
+def test_nobody_is_sent_anywhere_but_to_the_identity_provider(site):
+    site.provider.person = ALICE
+    asked = site.ask()
+    browser = site.browser()
+    more = "&redirect_uri=https://evil.example/&next=//evil.example&return_to=https://evil.example"
+    page = browser.open(asked["verification_uri_complete"] + more)
+    page = browser.submit(
+        page, "/device?next=https://evil.example", user_code=asked["user_code"], redirect_uri="https://evil.example"
+    )
+    browser.submit(page, "/device/decision", decision="approve", next="https://evil.example")
+    assert {urlsplit(url).netloc for url in browser.visited} == {HOST, urlsplit(site.provider.issuer).netloc}
+    sent = next(parse_qs(urlsplit(url).query) for url in browser.visited if "/authorize" in url)
+    assert sent["redirect_uri"] == [f"{BASE}/device/callback"]
+
+
+def test_whoever_says_it_was_not_them_gives_the_client_nothing(site):
+    site.provider.person = ALICE
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    assert "Denied" in browser.submit(page, "/device/decision", decision="deny").words
+    assert site.poll(asked).json() == {"error": "access_denied"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://evil.example"},
+        {"aud": "another-client"},
+        {"aud": ["another-client"]},
+        {"aud": [CLIENT_ID, "another-client"], "azp": "another-client"},
+        {"aud": [CLIENT_ID, "another-client"]},
+        {"azp": "another-client"},
+        {"nonce": "of another attempt"},
+        {"nonce": None},
+        {"exp": 1_799_999_000},
+        {"exp": None},
+        {"iat": None},
+        {"iat": 1_900_000_000},
+        {"sub": None},
+        {"nbf": 1_900_000_000},
+    ],
+    ids=str,
+)
+def test_an_id_token_that_is_not_for_this_attempt_proves_nothing(site, changes):
+    site.provider.person, site.provider.changes = ALICE, changes
+    asked = site.ask()
+    _, page = site.to_approval(asked)
+    assert page.status in (400, 403), page.words
+    assert "Is this you?" not in page.words
+    assert site.poll(asked).json()["error"] in ("authorization_pending", "access_denied")
+
+
+def test_an_id_token_that_the_provider_has_not_signed_proves_nothing(site):
+    """Unsigned, signed with the client's secret, with the public key as a secret, by a stranger, or by a key of its own choice."""
+    public = site.provider.key.as_pem(private=False)
+    stranger = RSAKey.generate_key(2048, {"kid": "rsa-1"})
+    forged: list[dict[str, Any]] = [
+        {"unsigned": True},
+        {"secret": CLIENT_SECRET.encode()},
+        {"secret": public},
+        {"key": stranger},
+        {"key": stranger, "header": {"alg": "RS256", "kid": "rsa-1", "jwk": stranger.as_dict(private=False)}},
+        {"key": stranger, "header": {"alg": "RS256", "kid": "unknown"}},
+    ]
+    for how in forged:
+        site.provider.as_usual()
+        site.provider.person = ALICE
+        for name, value in how.items():
+            setattr(site.provider, name, value)
+        _, page = site.to_approval(site.ask())
+        assert (page.status, "Is this you?" in page.words) == (400, False), how
+
+
+def test_a_new_key_of_the_provider_is_looked_up(site):
+    site.sign_in()
+    new = RSAKey.generate_key(2048, {"kid": "rsa-2"})
+    site.provider.key, site.provider.header, site.provider.listed = new, {"alg": "RS256", "kid": "rsa-2"}, [new]
+    site.services.sign_ins.provider._known.keys_read_at -= 60
+    assert site.whoami(site.sign_in()).status_code == 200
+
+
+def test_tokens_do_not_cross_a_network_in_clear(site):
+    far = TestClient(site.client.app, base_url=BASE, client=("10.1.2.3", 5))
+    for path in ("/oauth/device_authorization", "/oauth/token", "/oauth/revoke", "/device"):
+        assert far.post(path, data={}).status_code == 400
+    assert far.get("/.well-known/oauth-authorization-server").status_code == 400
+    safe = TestClient(site.client.app, base_url=f"https://{HOST}", client=("10.1.2.3", 5))
+    assert safe.get("/.well-known/oauth-authorization-server").json()["token_endpoint"] == f"https://{HOST}/oauth/token"
+
+
+def test_strangers_cannot_fill_the_memory(site):
+    codes = [site.form("/oauth/device_authorization") for _ in range(60)]
+    assert [c.status_code for c in codes] == [200] * 50 + [429] * 10
+    assert codes[-1].json()["error"] == "slow_down"
+    assert len(site.services.sign_ins.devices) == 50
+    site.now += 11 * MINUTE
+    assert site.form("/oauth/device_authorization").status_code == 200
+    assert len(site.services.sign_ins.devices) == 1
+
+
+def test_a_users_oldest_sign_ins_end_when_there_are_too_many(site):
+    first = site.sign_in()
+    for _ in range(20):
+        site.sign_in()
+    assert site.whoami(first).status_code == 401
+    assert len(site.admin("GET", "/api/sign-ins").json()["sign_ins"]) == 20
+
+
+def test_what_has_ended_is_deleted(site):
+    tokens = site.sign_in()
+    site.now += 31 * DAY
+    site.services.sign_ins.forget_ended()
+    assert digest_of(tokens["access_token"]) not in site.services.policy.keys_by_digest
+    assert site.services.sign_ins._tokens == {}
+    assert site.services.sign_ins.current() == []
+
+
+def test_forms_are_read_as_oauth_has_them(site):
+    assert site.form("/oauth/token", grant_type="password", username="x").json()["error"] == "unsupported_grant_type"
+    assert site.form("/oauth/token").json()["error"] == "unsupported_grant_type"
+    twice = site.client.post(
+        "/oauth/token", content="grant_type=a&grant_type=b", headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert twice.status_code == 400
+    assert site.form("/oauth/token", grant_type="refresh_token").json()["error"] == "invalid_grant"
