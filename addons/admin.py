@@ -162,7 +162,7 @@ class Admin(Addon):
             flow.response.headers.setdefault("date", formatdate(services().clock() / 1000, usegmt=True))
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
-        """Drop what was kept for a request, and remove the cookie, because the flow may still be printed or saved."""
+        """Drop what was kept for a request, and remove the secrets of its answer: the flow may still be printed or saved."""
         self.credentials.pop(flow.id, None)
         self.session_paths.pop(flow.id, None)
         self.queries.pop(flow.id, None)
@@ -171,7 +171,8 @@ class Admin(Addon):
             self.server.revoke_ticket(ticket)
             flow.request.headers.pop(TICKET_HEADER, None)
             if flow.response is not None:
-                flow.response.headers.pop("set-cookie", None)
+                for name in ("set-cookie", "location"):
+                    flow.response.headers.pop(name, None)
 
     def done(self) -> None:
         """Stop the application's server."""

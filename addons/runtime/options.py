@@ -216,6 +216,12 @@ class Options(Addon):
                 f"--tls-key, listen on 127.0.0.1 behind a proxy that terminates TLS, or set server.allow_plaintext: true "
                 f"in {policy.source}"
             )
+        if policy.oidc is not None and not speaks_tls() and not policy.server.trusted_proxies:
+            raise exceptions.OptionsError(
+                f"listening on {where} with oidc sends people's tokens unencrypted over the network, allow_plaintext or not: give "
+                f"a certificate with --tls-cert and --tls-key, or name the proxy that terminates TLS under server.trusted_proxies "
+                f"in {policy.source}"
+            )
         demo = [k.id for k in policy.virtual_keys.values() if k.is_demo]
         if demo and not policy.server.allow_id_as_value:
             raise exceptions.OptionsError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in import members
@@ -102,9 +102,9 @@ async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> 
     except ProviderDownError as e:
         logger.error("Nobody can sign in: %s", e)
         return message_page("Not now", f"Nobody can sign in now: {e}.", 503)
-    found = RedirectResponse(url, 303)
-    found.headers["set-cookie"] = _cookie(request.http, browser, LIFETIME_MS // 1000)
-    return found
+    # With a body: the cookie is taken out of the flow when that ends, and of an answer without one before it is sent.
+    headers = {"location": url, "set-cookie": _cookie(request.http, browser, LIFETIME_MS // 1000)}
+    return PlainTextResponse("You sign in at the identity provider.\n", 303, headers)
 
 
 async def _back(request: ApiRequest) -> Response:
