@@ -5,9 +5,10 @@ from __future__ import annotations
 from sluicegate.policy.editing.draft import Draft, EditError
 from sluicegate.policy.editing.operations import KEYS
 from sluicegate.policy.editing.people import USERS
-from sluicegate.policy.editing.writer import PolicyNotWritableError, PolicyWriter
+from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.model import Policy
 from sluicegate.policy.oidc import Oidc
+from sluicegate.policy.source import PolicyNotWritableError
 from sluicegate.sign_in.errors import NotAllowedError
 from sluicegate.sign_in.identity import Identity
 
