@@ -26,7 +26,7 @@ from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.model import Policy
 from sluicegate.providers.base import ProtocolAdapter
 from sluicegate.providers.requests.reading import read_at_once, read_in_thread
-from sluicegate.services import Services
+from sluicegate.services import Services, open_services
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.state_folder import StateError
 from sluicegate.values import Deny, Outcome, Reason, RequestFacts
@@ -89,7 +89,7 @@ def services() -> Services:
     global _services
     if _services is None:
         try:
-            _services = Services(
+            _services = open_services(
                 paths.policy_path(ctx.options.policy, os.environ), paths.state_dir(ctx.options.state_dir, os.environ), os.environ
             )
             _services.choose_way_out()

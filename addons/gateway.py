@@ -38,6 +38,7 @@ from runtime.shutdown import Shutdown
 from runtime.trailers import Trailers
 from runtime.tunnels import Tunnels
 from runtime.upstream_trust import UpstreamTrust
+from runtime.worker import WorkerPart
 
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
@@ -54,6 +55,7 @@ RUNTIME = [
     Tunnels(),  # what is spoken inside a CONNECT, before mitmproxy chooses
     Trailers(),  # nothing follows a body that was judged
     Shutdown(),  # on SIGTERM, lets calls in flight end and starts no new ones
+    WorkerPart(),  # of several on one port: may be replaced by another without a failed call
     IdleConnections(),  # ends silent clients and stalled bodies; after the patches, whose way of accepting it puts in place
     Orphans(),  # settles calls that mitmproxy has lost
 ]

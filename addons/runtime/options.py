@@ -17,6 +17,7 @@ from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader, traverse
 
 from flow import Addon, services
+from runtime.worker import serve
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.console.lines import Format, FormatError, chosen_format, message_as_json
@@ -264,11 +265,16 @@ class Options(Addon):
             # For commands of this machine, from which plaintext is accepted: no name of it need be in the certificate.
             services().state_folder.note_url(urls[0])
         services().own_servers |= {f"gateway-{i}": (a[0], a[1]) for i, a in enumerate(proxyserver.listen_addrs())}
-        said = banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty())
-        if log_format() == "json":
-            first, *details = said.splitlines()
-            said = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
-        print(said, flush=True)
+        worker = services().worker
+        if worker is None or worker.announces:
+            said = banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty())
+            if log_format() == "json":
+                first, *details = said.splitlines()
+                said = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
+            print(said, flush=True)
+        if worker is not None:
+            await serve()
+            return
         try:
             notify(os.environ)
         except OSError as e:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mitmproxy.addonmanager import Loader
 from mitmproxy.version import VERSION
 
 from flow import Addon
@@ -23,6 +24,8 @@ from runtime.error_responses import error_bytes
 from runtime.options import exit_with_error
 from runtime.trailers import without_trailers
 from runtime.upstream_proxy import dialling_through_proxies
+from runtime.worker import listen_on_handed_sockets
+from sluicegate.workers.worker import this_worker
 
 logger = logging.getLogger("sluicegate")
 
@@ -41,6 +44,9 @@ class Patch:
     on_mismatch: Literal["refuse", "degrade"]
     without_it: str
     """What happens without it; the last part of the log line about a mismatch."""
+    is_early: bool = False
+    """Put in place before mitmproxy listens, not once it does."""
+    is_needed: Callable[[], bool] = lambda: True
 
     def mismatch(self) -> str | None:
         """Return which part of its target is missing or has changed; None if it fits."""
@@ -66,6 +72,16 @@ class Patch:
 
 
 PATCHES = (
+    Patch(
+        name="listen",
+        owner="mitmproxy.proxy.mode_servers:AsyncioServerInstance",
+        known={"listen": ("self", "host", "port"), "handle_stream": ("self", "reader", "writer")},
+        replacements=lambda _: {"listen": listen_on_handed_sockets},
+        on_mismatch="refuse",
+        without_it="workers could not share a port",
+        is_early=True,
+        is_needed=lambda: this_worker() is not None,
+    ),
     Patch(
         # HTTP/2 needs no patch: mitmproxy's reader raises on trailers of HTTP/1 alone, on either side of a call.
         name="trailers",
@@ -210,11 +226,21 @@ def put_in_place(patch: Patch) -> None:
 class Patches(Addon):
     """Applies the table once the proxy is up, before it has served a client."""
 
+    def load(self, loader: Loader) -> None:
+        """Apply what is needed before mitmproxy listens."""
+        super().load(loader)
+        self.apply(early=True)
+
     def running(self) -> None:
-        """Apply every row."""
+        """Apply every other row."""
         super().running()
+        self.apply(early=False)
+
+    def apply(self, *, early: bool) -> None:
+        """Apply the rows of one kind."""
         for patch in PATCHES:
-            put_in_place(patch)
+            if patch.is_early == early and patch.is_needed():
+                put_in_place(patch)
 
 
 addons = [Patches()]

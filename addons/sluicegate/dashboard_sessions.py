@@ -57,7 +57,7 @@ class Sessions:
         elif len(self._open) >= MAX_SESSIONS:
             self._forget(next(iter(self._open)))
         session_id = secrets.token_urlsafe(32)
-        key = _digest(session_id, path)
+        key = session_digest(session_id, path)
         self._open[key] = _Session(holder, now, now)
         self._by_holder.setdefault(holder, []).append(key)
         return session_id
@@ -67,7 +67,7 @@ class Sessions:
 
         The id is looked up by its hash, so the time taken reveals nothing about valid ids.
         """
-        key = _digest(session_id, path)
+        key = session_digest(session_id, path)
         found = self._open.get(key)
         if found is None:
             return None
@@ -81,7 +81,7 @@ class Sessions:
 
     def close(self, session_id: str, path: str = "") -> None:
         """End a session."""
-        self._forget(_digest(session_id, path))
+        self._forget(session_digest(session_id, path))
 
     def _forget(self, key: bytes) -> None:
         gone = self._open.pop(key, None)
@@ -92,7 +92,8 @@ class Sessions:
                 del self._by_holder[gone.holder]
 
 
-def _digest(session_id: str, path: str) -> bytes:
+def session_digest(session_id: str, path: str) -> bytes:
+    """Return what a session is known by: who reads it cannot use it."""
     return hashlib.sha256(f"{path} {session_id}".encode("utf-8", "surrogateescape")).digest()
 
 
@@ -118,10 +119,7 @@ class Attempts:
 
     def delay_ms(self, source: str, now: int) -> int:
         """Return how many milliseconds this source has to wait before its next attempt; 0 if it need not."""
-        count, last = self._wrong.get(source, (0, 0))
-        if count < FREE_ATTEMPTS or now - last >= FORGET_AFTER_MS:
-            return 0
-        return max(0, last + min(MAX_DELAY_MS, 1_000 << min(count - FREE_ATTEMPTS, 10)) - now)
+        return delay_after(*self._wrong.get(source, (0, 0)), now)
 
     def failed(self, source: str, now: int) -> None:
         """Count a wrong attempt."""
@@ -129,3 +127,10 @@ class Attempts:
         self._wrong[source] = (1 if now - last >= FORGET_AFTER_MS else count + 1, now)
         if len(self._wrong) > MAX_SOURCES:
             del self._wrong[next(iter(self._wrong))]
+
+
+def delay_after(count: int, last: int, now: int) -> int:
+    """Return how many milliseconds a source has to wait that has made so many wrong attempts, the last of them then."""
+    if count < FREE_ATTEMPTS or now - last >= FORGET_AFTER_MS:
+        return 0
+    return max(0, last + min(MAX_DELAY_MS, 1_000 << min(count - FREE_ATTEMPTS, 10)) - now)

@@ -7,7 +7,7 @@ import hmac
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +27,7 @@ from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.policy.history import open_history
 from sluicegate.fleet.policy.opening import open_source
 from sluicegate.fleet.policy.source import StoreSource
+from sluicegate.fleet.reaching import has_workers
 from sluicegate.fleet.store.reach import store_address
 from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.ledger import Ledger
@@ -40,6 +41,7 @@ from sluicegate.policy.key_values import KeyValues
 from sluicegate.policy.model import Policy, VirtualKey
 from sluicegate.policy.provider import Provider
 from sluicegate.policy.revisions import Revisions
+from sluicegate.policy.store_address import StoreAddress
 from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.pricing import generation
 from sluicegate.pricing.price_watcher import PriceWatcher
@@ -53,16 +55,18 @@ from sluicegate.sign_in.sign_ins import SignIns
 from sluicegate.storage import content_store
 from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
-from sluicegate.storage.housekeeping import Housekeeper, checkpoint
 from sluicegate.storage.journal import Journal
-from sluicegate.storage.journal_rotation import delete_old, rotate
 from sluicegate.storage.recovery import recover
-from sluicegate.storage.state_folder import StateFolder
 from sluicegate.storage.store import FILENAME, Store
+from sluicegate.storage.turn import Turn
+from sluicegate.storage.upkeep import Upkeep
 from sluicegate.storage.writer import Writer
 from sluicegate.telemetry.exporter import Telemetry
 from sluicegate.tokenizers.counter import TokenCounter
-from sluicegate.windows import parse_period, period_ms
+from sluicegate.workers.revisions import SharedRevisions
+from sluicegate.workers.scrape import Scrape
+from sluicegate.workers.sign_in import shared_sign_in
+from sluicegate.workers.worker import FOLDER, SETTLED, Worker, open_folder, this_worker, unsettled, worker_folder
 
 if TYPE_CHECKING:
     from sluicegate.providers.anthropic.simulator import Simulator
@@ -108,38 +112,43 @@ class Services:
         state_dir: Path,
         env: Mapping[str, str],
         clock: Callable[[], int] = wall_clock,
+        worker: Worker | None = None,
     ) -> None:
         """Open everything and recover from an unclean end. Raises PolicyError, StateError or StoreError."""
-        self.env = env
+        self.env, self.worker = env, worker
+        self.number, own = (0, state_dir) if worker is None else (worker.number, worker.folder(state_dir))
         self.policy_watcher = PolicyWatcher(source := open_source(policy_path, state_dir, env), env, clock)
-        if isinstance(source, StoreSource) or store_address(self.policy_watcher.current.server, env) is not None:
+        is_shared = isinstance(source, StoreSource) or store_address(self.policy_watcher.current.server, env) is not None
+        if is_shared or worker is not None or has_workers(state_dir):
             # Windows turn by the store's time.
             clock = self.policy_watcher.clock = FollowedClock(clock)
         self.clock = clock
-        self.state_dir, self.trust = state_dir, Trust(state_dir)
+        self.state_dir, self.database = state_dir, state_dir / FILENAME
         # Read now, so that no call waits for the file.
         generation.families()
         self.price_watcher = PriceWatcher(policy_path)
-        self.state_folder = StateFolder(state_dir)
+        self.state_folder, self.trust = open_folder(state_dir, worker), Trust(own)
+        self.turn = Turn(None if worker is None else state_dir / FOLDER)
         self.state_folder.note_policy(policy_path)
-        self.admin_token, self.admin_token_is_new = self.state_folder.admin_token(env)
+        self.admin_token, is_new = self.state_folder.admin_token(env)
+        self.admin_token_is_new = is_new or (worker is not None and worker.has_new_token)
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self.keyring, self.ledger, self.free_requests = Keyring(), Ledger(), FreeRequests()
         self.router = Router(self.ledger)
         self.sign_ins = SignIns(state_dir / token_file.FILENAME, clock)
-        self.store = Store(state_dir / FILENAME)
+        self.store = Store(own / FILENAME)
         self.store.load(self.ledger)
         self.fleet = open_fleet(self, clock) if isinstance(clock, FollowedClock) else None
         """The other gateways that share this one's limits; None where there are none."""
-        self.audit_trail = AuditTrail(self.store.path)
-        self.adjustments = Adjustments(self.store.path)
-        self.reconciliations = Reconciliations(self.store.path)
+        self.audit_trail = AuditTrail(self.database)
+        self.adjustments = Adjustments(self.database)
+        self.reconciliations = Reconciliations(self.database)
         self.policy_writer = PolicyWriter(self.policy_watcher, self.audit_trail, clock)
-        self.revisions = Revisions(self.store.path)
+        self.revisions = Revisions(self.database) if worker is None else SharedRevisions(self.database, state_dir / FOLDER)
         self.key_values = self._known_keys()
         self.history = open_history(source, self.revisions, self.policy_watcher.active, self.fleet)
         self.policy_watcher.on_change = self.history.record
-        self.journal = Journal(state_dir / "audit.jsonl")
+        self.journal = Journal(own / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger, self.policy_watcher.current.all_limits)
         if self.fleet is not None:
             self.fleet.join() if source.is_confirmed else self.fleet.join_later()
@@ -154,23 +163,32 @@ class Services:
         self.options_refused: dict[str, str] = {}
         """Options that were set while the gateway ran, and why they were refused."""
         self.opened_at = clock()
-        self.live_calls, self.printer, self.sessions, self.attempts = LiveCalls(), Printer(), Sessions(), Attempts()
+        self._open_rest()
+
+    def _open_rest(self) -> None:
+        """Open what no start depends on."""
+        state_dir, worker = self.state_dir, self.worker
+        self.live_calls, self.printer = LiveCalls(), Printer()
+        self.sessions, self.attempts = (Sessions(), Attempts()) if worker is None else shared_sign_in(state_dir)
         self.metrics, self.telemetry = Metrics(self), Telemetry(self)
-        self.notifier = Notifier(self, self.store.path, claims=None if self.fleet is None else self.fleet.alerts)
-        self.logs = Logs(state_dir / FILENAME, clock, self.writer.want_agreement, keeps_undelivered=self.fleet is not None)
+        self.scrape = None if worker is None else Scrape(worker.number, state_dir, self.metrics.render)
+        self.notifier = Notifier(self, self.database, claims=None if self.fleet is None else self.fleet.alerts)
+        self.notifier.is_our_turn = self.turn.is_ours
+        self.logs = Logs(self.database, self.clock, self.writer.want_agreement, keeps_undelivered=self.delivers_records)
         self.tokens, self.semantic = TokenCounter(), SemanticWorker()
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
-        self._housekeeper = Housekeeper(self._tasks())
-
-    def _tasks(self) -> Sequence[Callable[[], None]]:
-        """Return what housekeeping does, in order."""
-        return self._checkpoint, self.logs.catch_up, self.forget_calls, self.forget_content, self.rotate_journal, self._tend
+        self.upkeep = Upkeep(self)
 
     @property
     def policy(self) -> Policy:
         """Return the policy in force now, with the access tokens of those who have signed in."""
         return self.sign_ins.in_force(self.policy_watcher.current)
+
+    @property
+    def delivers_records(self) -> bool:
+        """Return whether records go to a store beyond this host."""
+        return self.fleet is not None and isinstance(self.fleet.address, StoreAddress)
 
     @property
     def node_name(self) -> str | None:
@@ -208,7 +226,7 @@ class Services:
         self._has_chosen_way_out = True
 
     def _known_keys(self) -> KeyValues:
-        known = KeyValues(self.store.path)
+        known = KeyValues(self.database)
         known.follow(self.policy_watcher.current)
         self.policy_watcher.on_activate = self._follow
         return known
@@ -270,43 +288,17 @@ class Services:
         self.price_watcher.start()
         self.notifier.start()
         self.telemetry.start()
-        self._housekeeper.start()
+        self.upkeep.start()
         if self.fleet is not None:
             self.fleet.start()
+        if self.scrape is not None:
+            self.scrape.start()
 
     def reload(self) -> None:
         """Read policy, secrets and prices again though their files look the same. Blocking; what is invalid changes nothing."""
         logger.warning("Reading policy, secrets and prices again")
         self.policy_watcher.reload()
         self.price_watcher.check(unchanged=True)
-
-    def _checkpoint(self) -> None:
-        checkpoint(self.store.path)
-
-    def _tend(self) -> None:
-        self.answers.housekeep(self.clock(), self.policy)
-        self.sign_ins.forget_ended()
-
-    def forget_calls(self) -> None:
-        """Delete records whose retention time has passed."""
-        kept_for = period_ms(parse_period(self.policy.file.retention.calls))
-        if kept_for is not None:
-            self.logs.retention.delete_before(max(0, self.clock() - kept_for), self._housekeeper.wait)
-            self.prompt_watch.delete_before(max(0, self.clock() - kept_for))
-
-    def forget_content(self) -> None:
-        """Delete the bodies of calls whose retention time has passed."""
-        kept_for = self.policy.content_retention
-        if kept_for is not None:
-            self.content.delete_before(self.clock() - kept_for, self._housekeeper.wait)
-
-    def rotate_journal(self) -> None:
-        """Begin a new ``audit.jsonl`` where the policy says so, and delete rotated ones whose time has passed."""
-        kept, now, path = self.policy.file.retention, self.clock(), self.journal.path
-        every, keep_ms = (period_ms(parse_period(text)) for text in (kept.rotate_every, kept.audit))
-        rotate(path, now, every, kept.rotate_megabytes << 20 if kept.rotate_megabytes is not None else None)
-        if keep_ms is not None:
-            delete_old(path, now, keep_ms)
 
     def close(self) -> None:
         """Write what is left, close everything and release the state folder."""
@@ -317,7 +309,7 @@ class Services:
         self.telemetry.close()
         http_client.choose_proxies(None)
         http_client.trust(None)
-        self._housekeeper.stop()
+        self.upkeep.stop()
         self.policy_watcher.stop()
         self.price_watcher.stop()
         self.history.stop()
@@ -333,5 +325,21 @@ class Services:
         self.prompt_watch.close()
         self.semantic.close()
         self.answers.close()
-        for part in (self.store, self.journal, self.sign_ins, self.state_folder, self.printer):
-            part.close()
+        for part in (self.store, self.journal, self.sign_ins, self.turn, self.scrape, self.state_folder, self.printer):
+            if part is not None:
+                part.close()
+
+
+def open_services(policy: Path, state_dir: Path, env: MutableMapping[str, str]) -> Services:
+    """Open everything, after telling what is left in folders that no worker uses any more.
+
+    What calls there have spent counts, those that a crash cut off are charged, and their records join the others. Raises as
+    ``Services`` does.
+    """
+    worker = this_worker()
+    for number in unsettled(state_dir) if worker is None else worker.settles:
+        # The state folder itself comes first: its journal says up to where its records are complete.
+        Services(policy, state_dir, dict(env), worker=Worker(number)).close()
+        if number:
+            (worker_folder(state_dir, number) / SETTLED).touch(0o600)
+    return Services(policy, state_dir, env, worker=worker)

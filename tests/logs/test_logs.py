@@ -22,7 +22,8 @@ from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs, formats, histograms, reading, totals
 from sluicegate.logs.filters import Filters, NotPermitted
-from sluicegate.logs.index import LATENCY_EDGES_MS, IndexNotReady
+from sluicegate.logs.index import LATENCY_EDGES_MS
+from sluicegate.logs.index_file import IndexNotReady
 from sluicegate.logs.listing import ADJUSTED, Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, PAGING, SORTS, BadParameter, nearest
 from sluicegate.storage.store import FILENAME, Rows, Store
@@ -667,7 +668,7 @@ def test_reading_and_indexing_never_hold_up_a_call(books):
 
 
 def test_who_asks_while_the_index_is_being_made_is_told_how_far_it_is(books, monkeypatch):
-    monkeypatch.setattr("sluicegate.logs.index.COPY_BATCH", 10)
+    monkeypatch.setattr("sluicegate.logs.index_file.COPY_BATCH", 10)
     monkeypatch.setattr(reading, "INDEX_TIMEOUT_S", 0.0)
     books.write(*(record(i) for i in range(40)))
     with pytest.raises(IndexNotReady, match="25% done"):

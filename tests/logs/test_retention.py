@@ -72,7 +72,7 @@ class Gateway:
     def keep_house(self) -> None:
         """Do what housekeeping does every two seconds; where agreement is wanted, have it noted as the loop does."""
         self.services.logs.catch_up()
-        self.services.forget_calls()
+        self.services.upkeep.forget_calls()
         self.services.writer.flush()
 
     def ids(self) -> list[str]:
@@ -142,7 +142,7 @@ def test_calls_that_the_journal_may_still_have_to_tell_of_wait_until_agreement_i
     store = gateway.services.store
     assert store.read_meta("calls_rowid") == 1
     gateway.services.logs.catch_up()
-    gateway.services.forget_calls()
+    gateway.services.upkeep.forget_calls()
     assert len(gateway.ids()) == 4
     gateway.services.writer.flush()
     assert store.read_meta("calls_rowid") == 4
@@ -185,7 +185,7 @@ def test_an_adjusted_call_waits_until_the_sums_have_its_adjustment(gateway):
     gateway.record(*old_and_new())
     gateway.services.logs.catch_up()
     gateway.adjust("call_00000", 77)
-    gateway.services.forget_calls()
+    gateway.services.upkeep.forget_calls()
     gateway.services.writer.flush()
     assert "call_00000" in gateway.ids()
     total = gateway.sums()
@@ -330,7 +330,7 @@ def test_calls_are_written_while_old_ones_are_deleted(gateway):
     gateway.services.writer.want_agreement()
     gateway.services.writer.flush()
     over = threading.Event()
-    thread = threading.Thread(target=lambda: (gateway.services.forget_calls(), over.set()))
+    thread = threading.Thread(target=lambda: (gateway.services.upkeep.forget_calls(), over.set()))
     thread.start()
     busy = written = 0
     while not over.is_set():

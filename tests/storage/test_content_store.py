@@ -227,12 +227,12 @@ def test_bodies_go_when_their_time_is_over_by_the_gateways_clock(tmp_path):
         services.content.keep(bodies(1, at=now[0]))
         now[0] += 1800_000
         services.content.keep(bodies(2, at=now[0]))
-        services.forget_content()
+        services.upkeep.forget_content()
         assert services.content.get("call_1") is not None
         now[0] += 1800_001
         while services.content._queue:
             pass
-        services.forget_content()
+        services.upkeep.forget_content()
         assert services.content.get("call_1") is None
         assert services.content.get("call_2") is not None
     finally:

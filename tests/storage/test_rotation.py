@@ -355,16 +355,16 @@ def test_the_policy_says_when_and_a_gateway_does_it(tmp_path):
         path = services.journal.path
         for day in range(3):
             services.journal.append(record(f"call_{day}") | {"started_at": iso(now[0])})
-            services.rotate_journal()
+            services.upkeep.rotate_journal()
             assert ids(path) == [f"call_{day}"]
             now[0] += DAY_MS
-            services.rotate_journal()
+            services.upkeep.rotate_journal()
             assert not path.exists()
         assert len(other_files(path)) == 3
         for file in other_files(path):
             os.utime(file, ns=(NOW * 1_000_000, NOW * 1_000_000))
         now[0] += 11 * DAY_MS
-        services.rotate_journal()
+        services.upkeep.rotate_journal()
         assert len(other_files(path)) == 1
     finally:
         services.close()

@@ -30,7 +30,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "choice of target": ("routing",),
     "persistence": ("storage", "caching"),
     "people": ("sign_in",),
-    "several gateways": ("fleet",),
+    "several gateways": ("fleet", "workers"),
     "figures": ("metrics",),
     "messages": ("alerts", "telemetry"),
     "uses of records": ("logs", "reconciliation", "operations", "prompt_caching"),

@@ -118,6 +118,8 @@ class Notifier:
         self._limits: dict[str, Limit] = {}
         self._unchecked: set[str] = set()
         self._claiming = None if claims is None else Claiming(claims)
+        self.is_our_turn: Callable[[], bool] = lambda: True
+        """Whether this is the gateway that does it, of workers that share the database."""
         self._is_failing = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -149,7 +151,8 @@ class Notifier:
 
     def _run(self) -> None:
         while not self._stop.wait(CHECK_INTERVAL_S):
-            self.step()
+            if self.is_our_turn():
+                self.step()
 
     def step(self) -> None:
         """Check and deliver once. Never raises."""

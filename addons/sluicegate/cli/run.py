@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,6 +22,7 @@ from sluicegate.cli import statusline
 from sluicegate.cli.environment import NoProxy, Project, fetch_certificates, machine_at, note_bypass, project_here
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
+from sluicegate.cli.workers import MAX_WORKERS, supervise
 from sluicegate.machines.shells import POSIX
 from sluicegate.machines.variables import HEADERS_VARIABLE, inherited_no_proxy
 
@@ -50,6 +51,9 @@ def serve(
     log_format: Annotated[
         str | None, typer.Option("--log-format", help="Lines of the log: text or json (env SLUICEGATE_LOG_FORMAT).")
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=MAX_WORKERS, help="Processes that share the port and the state folder.")
+    ] = 1,
 ) -> None:
     """Run the gateway. Further options are mitmdump's, such as --listen-port 9090.
 
@@ -59,14 +63,11 @@ def serve(
     arguments = list(ctx.args)
     if bool(tls_cert) != bool(tls_key):
         fail("give --tls-cert and --tls-key together", 2)
-    if tls_cert:
-        arguments += ["--set", f"tls_cert={tls_cert}", "--set", f"tls_key={tls_key}"]
-    if log_format:
-        arguments += ["--set", f"log_format={log_format}"]
-    if settings.policy:
-        arguments += ["--set", f"policy={settings.policy}"]
-    if settings.state_dir:
-        arguments += ["--set", f"state_dir={settings.state_dir}"]
+    given = {"tls_cert": tls_cert, "tls_key": tls_key, "log_format": log_format, "policy": settings.policy}
+    arguments += _set(given)
+    if workers > 1:
+        raise typer.Exit(supervise(workers, arguments, settings, log_format))
+    arguments += _set({"state_dir": settings.state_dir})
     sys.path.insert(0, str(paths.addons_dir()))
     # Only this command imports mitmproxy: the import takes longer than any other command does.
     from mitmproxy.tools import cmdline, dump, main
@@ -90,7 +91,7 @@ def serve(
         return made
 
     def wrong_usage(message: str) -> NoReturn:
-        own = "--policy, --state-dir, --tls-cert, --tls-key, --log-format"
+        own = "--policy, --state-dir, --tls-cert, --tls-key, --log-format, --workers"
         fail(f"{message}; sluicegate serve takes {own} and mitmdump's own options", 2)
 
     def choose_authority(_: Any) -> dict[str, str]:
@@ -101,6 +102,11 @@ def serve(
     were_read: list[bool] = []
     with _words_for_config(were_read):
         main.run(GatewayMaster, parser, arguments, choose_authority)
+
+
+def _set(given: Mapping[str, str | None]) -> list[str]:
+    """Return mitmdump's arguments for options of ours."""
+    return [word for name, value in given.items() if value for word in ("--set", f"{name}={value}")]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,24 +18,26 @@ from sluicegate.fleet.membership import Membership
 from sluicegate.fleet.node import node_id, node_name
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.policy.table import CHANNEL
-from sluicegate.fleet.records import Records
-from sluicegate.fleet.shipping import Shipping
+from sluicegate.fleet.reaching import OneHost, OverNetwork
+from sluicegate.fleet.shipping import Ends
 from sluicegate.fleet.standing import Standing
-from sluicegate.fleet.store.notices import Notices
 from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew, Total
-from sluicegate.fleet.store.reach import Reached
+from sluicegate.fleet.store.reach import Reached, store_address
+from sluicegate.fleet.store.sql_store import SqlStore
 from sluicegate.limits.lease import Lease
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
+from sluicegate.policy.source import PolicySource
 from sluicegate.policy.store_address import VARIABLE
 from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import Store
+from sluicegate.storage.turn import Turn
 from sluicegate.values import Deny, Outcome, Reason
 
 if TYPE_CHECKING:
-    from sluicegate.fleet.store.postgresql import PostgresStore
+    pass
 
 logger = logging.getLogger("sluicegate")
 
@@ -52,37 +55,34 @@ class Fleet:
 
     def __init__(
         self,
-        reached: Reached,
-        state_dir: Path,
-        database: Path,
-        ledger: Ledger,
+        reached: OverNetwork | OneHost,
+        gateway: Gateway,
         clock: FollowedClock,
         revision: Callable[[], str],
         on_replaced: Callable[[], None],
     ) -> None:
         """Prepare; ``join`` speaks with the store. Raises StateError."""
-        self.address, self.name, self.id = reached.address(), reached.name, node_id(state_dir)
+        database, ledger = gateway.store.path, gateway.ledger
+        self.address, self.name, self.id = reached.address(), reached.name, node_id(database.parent)
         self.clock = clock
         self._reached = reached
         self._watching = self._open()
         self._watch_lock = threading.Lock()
         self.alerts = NodeAlerts(self._watching, self._watch_lock, self.id)
         self._since = 0
-        records = Records(reached.connect)
-        self.shipping = Shipping(database, records, lambda: self.id, self._look_around, on_replaced)
+        ends = Ends(database, lambda: self.id, self._look_around, on_replaced, gateway.database, gateway.turn.is_ours)
+        self.shipping = reached.exchange(ends)
         self.agent = Agent(self._open())
         self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
         self.membership = Membership(self.standing, self.agent)
-        self.notices = Notices(reached.connect, {CHANNEL: self._look_at_policy})
+        self.notices = reached.notices({CHANNEL: self._look_at_policy})
         self.on_policy: Callable[[], None] = lambda: None
         """Called where the store may have another policy; it must be quick."""
         self.membership.on_policy = self._look_at_policy
         self._ledger = ledger
 
-    def _open(self) -> PostgresStore:
-        from sluicegate.fleet.store.postgresql import PostgresStore
-
-        return PostgresStore(self._reached.connect)
+    def _open(self) -> SqlStore:
+        return self._reached.open()
 
     def join(self) -> None:
         """Join the fleet. Blocking: waits for a store that cannot be reached, with a message. Raises StoreError."""
@@ -122,11 +122,13 @@ class Fleet:
         """Start the threads. In the proxy's loop."""
         self.membership.start()
         self.shipping.start()
-        self.notices.start()
+        if self.notices is not None:
+            self.notices.start()
 
     def close(self, write: Callable[[], None]) -> None:
         """Deliver what is left, tell the final numbers and give every lease back; ``write`` what need not be told again."""
-        self.notices.close()
+        if self.notices is not None:
+            self.notices.close()
         self.shipping.close()
         self.membership.leave()
         self.agent.close()
@@ -201,6 +203,11 @@ class Gateway(Protocol):
 
     env: Mapping[str, str]
     state_dir: Path
+    number: int
+    """Which worker it is; 0 for a gateway without workers."""
+    database: Path
+    """Where the records of all workers are; of a gateway without workers its own database."""
+    turn: Turn
     store: Store
     ledger: Ledger
     logs: Any
@@ -212,15 +219,24 @@ class Gateway(Protocol):
 
 
 def open_fleet(gateway: Gateway, clock: FollowedClock) -> Fleet:
-    """Return a gateway's part in the fleet that its policy or environment names. Raises StateError."""
+    """Return a gateway's part in the fleet that its policy or environment names, or its workers make. Raises StateError."""
     source = gateway.policy_watcher.source
-    kept_there = source.reached if isinstance(source, StoreSource) else None
-    reached = kept_there or Reached(gateway.policy.server, dict(gateway.env), node_name(gateway.env))
+    reached = reached_by(gateway, source, clock)
     if isinstance(gateway.env, MutableMapping):
         # An agent may run in a child of the shell that started the gateway, and could read the password there.
         gateway.env.pop(VARIABLE, None)
     revision, on_replaced = lambda: gateway.policy.revision, lambda: gateway.logs.index.discard()
-    fleet = Fleet(reached, gateway.state_dir, gateway.store.path, gateway.ledger, clock, revision, on_replaced)
+    fleet = Fleet(reached, gateway, clock, revision, on_replaced)
     if isinstance(source, StoreSource):
         fleet.membership.policy_here = lambda: source.number
     return fleet
+
+
+def reached_by(gateway: Gateway, source: PolicySource, clock: FollowedClock) -> OverNetwork | OneHost:
+    """Return how a gateway reaches the store that it shares with others. Raises StateError."""
+    name = node_name(gateway.env, gateway.number)
+    if isinstance(source, StoreSource) and source.reached is not None:
+        return OverNetwork(replace(source.reached, name=name))
+    if store_address(gateway.policy.server, gateway.env) is None:
+        return OneHost(gateway.state_dir, name, clock.own)
+    return OverNetwork(Reached(gateway.policy.server, dict(gateway.env), name))

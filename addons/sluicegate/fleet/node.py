@@ -39,9 +39,9 @@ def node_id(folder: Path) -> str:
     )
 
 
-def node_name(env: Mapping[str, str]) -> str:
-    """Return the name that people know the node by. Raises StateError for one that is none."""
+def node_name(env: Mapping[str, str], worker: int = 0) -> str:
+    """Return the name that people know the node by, a worker's with its number. Raises StateError for one that is none."""
     name = env.get(VARIABLE) or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63].lstrip("._-") or "gateway"
     if not _NAME.fullmatch(name):
         raise StateError(f"{VARIABLE}: a node's name has at most 63 letters, digits, dots, hyphens and underscores")
-    return name
+    return f"{name[: 62 - len(str(worker))]}-{worker}" if worker else name

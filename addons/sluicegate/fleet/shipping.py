@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
@@ -50,6 +51,23 @@ _FOUND = (
     "LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id = ?"
 )
 _OWN = f"SELECT rowid, {','.join(COLUMNS)} FROM calls WHERE rowid > ? AND {OWN_CALLS} ORDER BY rowid LIMIT ?"  # noqa: S608
+
+
+class Ends(NamedTuple):
+    """Between what records are exchanged."""
+
+    database: Path
+    """The node's own."""
+    node: Callable[[], str]
+    """Returns the node's id."""
+    unconfirmed: Callable[[], Iterable[Record]]
+    """Returns the records of calls whose nodes have disappeared."""
+    on_replaced: Callable[[], None]
+    """Called when sums over records that were there before are wrong now."""
+    shared: Path
+    """The database of all workers of a host; the node's own where there are none."""
+    is_our_turn: Callable[[], bool]
+    """Whether it is this worker that does what is done once."""
 
 
 class Shipping:
@@ -90,6 +108,10 @@ class Shipping:
                 continue
         except (FleetError, sqlite3.Error) as e:
             logger.warning("The store lacks the last records; they are delivered after the next start: %s", e)
+        self.close_store()
+
+    def close_store(self) -> None:
+        """Close the connection to the store."""
         self._records.close()
 
     def _run(self) -> None:
@@ -137,7 +159,7 @@ class Shipping:
                 return False
             replaced = False
             for step in _steps(arrived.records):
-                replaced |= _write(conn, step, FROM_STORE)
+                replaced |= write_fetched(conn, step, FROM_STORE)
             _set_meta(conn, FETCHED, arrived.position)
         if replaced:
             self._on_replaced()
@@ -149,14 +171,14 @@ class Shipping:
         if records:
             with connection(self._database, "rw") as conn:
                 for step in _steps(records):
-                    _write(conn, step, UNCONFIRMED)
+                    write_fetched(conn, step, UNCONFIRMED)
 
 
 def _steps(records: Sequence[Record]) -> Iterable[Sequence[Record]]:
     return (records[i : i + ROWS_PER_STEP] for i in range(0, len(records), ROWS_PER_STEP))
 
 
-def _write(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> bool:
+def write_fetched(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> bool:
     """Write fetched records in one transaction; return whether one has changed the sums of what was there before."""
     replaced = False
     with transaction(conn):

@@ -11,7 +11,7 @@ from typing import Any
 from sluicegate.calls.record import Record
 from sluicegate.logs import answers, histograms, listing
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import FILENAME, Index, IndexNotReady
+from sluicegate.logs.index_file import FILENAME, Index, IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.reading import Readers
 from sluicegate.logs.retention import Retention

@@ -14,24 +14,12 @@ its own with a negative row, which adds money to sums and is in no list.
 
 from __future__ import annotations
 
-import logging
-import os
 import sqlite3
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
 
 from sluicegate.calls.adjustment import SCOPE_COLUMNS
-from sluicegate.database import Mode, connect, connection, uri_of
-from sluicegate.logs.past_calls import seeding
 from sluicegate.values import TOKEN_COLUMNS, Outcome
 from sluicegate.windows import DAY_MS
-
-logger = logging.getLogger("sluicegate")
-
-FILENAME = "logs.db"
 
 VERSION = 7
 """Version of the tables below: a file of another version is rebuilt."""
@@ -71,12 +59,6 @@ MEASURES = {
 LATENCY_EDGES_MS = tuple(round(125 * 2 ** (i / 2)) for i in range(28))
 """Where one bin of latency ends and the next begins, two to each doubling: from an eighth of a second to 24 minutes."""
 
-BUSY_TIMEOUT_MS = 2_000
-"""How long a query waits for another connection's lock."""
-
-COPY_BATCH = 4000
-"""Calls copied in one transaction."""
-
 
 def _bin(first: int, end: int) -> str:
     """Return the SQL for which of the bins from ``first`` to before ``end`` a latency is in."""
@@ -90,152 +72,8 @@ LATENCY_BIN = f"CASE WHEN latency_ms < 0 THEN -1 ELSE {_bin(0, len(LATENCY_EDGES
 """The bin an entry's latency is in, as an SQL expression that searches by bisection."""
 
 
-class IndexNotReady(Exception):
-    """The index is still being built; ``share`` of it is done."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        super().__init__(f"the logs are being indexed ({share:.0%} done)")
-
-
-class Index:
-    """The only writer of ``logs.db``. Any thread may call it."""
-
-    def __init__(self, calls: Path, path: Path) -> None:
-        self.calls, self.path = calls, path
-        self._conn: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
-        self._done = 0
-        self._closed = False
-        self._indexed = False
-        self.edition = 0
-        """How often the file has been rebuilt: connections to an earlier one are useless."""
-
-    def catch_up(self, within: float | None = None) -> None:
-        """Copy every recorded call. Raises IndexNotReady if that takes longer than ``within`` seconds, or sqlite3.Error."""
-        end = None if within is None else time.monotonic() + within
-        if not self._lock.acquire(timeout=-1 if within is None else within):
-            raise IndexNotReady(self._share())
-        try:
-            whole = True
-            while not self._closed:
-                try:
-                    if not self._step():
-                        return
-                except sqlite3.Error as e:
-                    self._close_connection()
-                    if not is_damaged(e) or not whole:
-                        raise
-                    whole = False
-                    self._discard()
-                if end is not None and time.monotonic() > end:
-                    raise IndexNotReady(self._share())
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def held(self) -> Iterator[sqlite3.Connection | None]:
-        """Provide the open file, which nobody else writes meanwhile; None where it is being built. Raises sqlite3.Error."""
-        with self._lock:
-            yield self._conn if self._indexed else None
-
-    def discard(self) -> None:
-        """Delete the file; the next query rebuilds it."""
-        with self._lock:
-            self._discard()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._closed = True
-        with self._lock:
-            self._close_connection()
-
-    def _step(self) -> bool:
-        """Copy some calls; return whether there is more to do."""
-        if self._conn is None:
-            self._conn = self._open()
-        return self._copy(self._conn)
-
-    def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        conn = open_index(self.path, self.calls, "rw")
-        try:
-            (version,) = conn.execute("PRAGMA user_version").fetchone()
-            if version and (version != VERSION or not _matches_records(conn)):
-                conn.close()
-                self._discard()
-                return self._open()
-            conn.execute("PRAGMA journal_mode=WAL")
-            conn.execute("PRAGMA synchronous=NORMAL")
-            if not version:
-                with conn:
-                    conn.execute("BEGIN IMMEDIATE")
-                    for statement in (*_tables(), *seeding(FACET, KINDS, tuple(MEASURES))):
-                        conn.execute(statement)
-                    conn.execute(f"PRAGMA user_version = {VERSION}")
-            (self._done,) = conn.execute("SELECT row FROM progress").fetchone()
-            self._indexed = conn.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'by_at'").fetchone()[0] == 1
-        except BaseException:
-            conn.close()
-            raise
-        return conn
-
-    def _close_connection(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
-
-    def _discard(self) -> None:
-        logger.warning("%s cannot be used and is rebuilt from the records", self.path)
-        self._close_connection()
-        self._indexed = False
-        for suffix in ("", "-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        self.edition += 1
-
-    def _copy(self, conn: sqlite3.Connection) -> bool:
-        with conn:
-            conn.execute("BEGIN IMMEDIATE")
-            (last,) = conn.execute("SELECT coalesce(max(rowid), 0) FROM source.calls").fetchone()
-            until = min(last, self._done + COPY_BATCH)
-            if until > self._done:
-                for statement in _COPY:
-                    conn.execute(statement, {"after": self._done, "until": until})
-            elif not self._indexed:
-                # Only now, because sorting a million calls into an index takes a tenth of the time that adding them does.
-                for statement in _INDEXES:
-                    conn.execute(statement)
-                self._indexed = True
-            if until == last:
-                _adjust(conn)
-        self._done = until
-        return bool(until < last) or not self._indexed
-
-    def _share(self) -> float:
-        with connection(self.calls, "ro") as conn:
-            (last,) = conn.execute("SELECT coalesce(max(rowid), 1) FROM calls").fetchone()
-        return min(1.0, self._done / int(last))
-
-
-def open_index(path: Path, calls: Path, mode: Mode) -> sqlite3.Connection:
-    """Open the index, with the records themselves attached as ``source``, read-only. Raises sqlite3.Error."""
-    conn = connect(path, mode, busy_timeout_ms=BUSY_TIMEOUT_MS)
-    conn.execute("ATTACH ? AS source", (uri_of(calls, "ro"),))
-    return conn
-
-
-def is_damaged(error: sqlite3.Error) -> bool:
-    """Return whether an error says that the file is damaged or not a database."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _matches_records(conn: sqlite3.Connection) -> bool:
-    """Return whether the index belongs to these records: the last call that was copied is still the same one."""
-    row, known = conn.execute("SELECT row, id FROM progress").fetchone()
-    return conn.execute("SELECT id FROM source.calls WHERE rowid = ?", (row,)).fetchone() == (known,) if row else True
-
-
-def _tables() -> Iterable[str]:
+def tables() -> Iterable[str]:
+    """Yield the statements that make the tables."""
     names = ", ".join(f"{name} TEXT" for name in FACET)
     sums = ", ".join(f"{name} INTEGER" for name in MEASURES)
     kinds = ", ".join(f"{name} TEXT" for name in KINDS)
@@ -260,7 +98,7 @@ def _tables() -> Iterable[str]:
     yield "INSERT INTO progress VALUES (0, NULL, 0)"
 
 
-_INDEXES = (
+INDEXES = (
     # Each index contains what queries along it compare and add up, so that they never read the table itself.
     "CREATE INDEX by_at ON entries (at, row, facet, latency_ms, tokens, cost_nano, shadow_nano, saved_nano, cache)",
     "CREATE INDEX by_facet ON entries (facet, at, row, latency_ms, tokens, cost_nano, shadow_nano, saved_nano, cache)",
@@ -305,7 +143,8 @@ def _copying() -> Iterable[str]:
     yield "UPDATE progress SET row = :until, id = (SELECT id FROM source.calls WHERE rowid = :until)"
 
 
-_COPY = tuple(_copying())
+COPY = tuple(_copying())
+"""The statements that copy the calls after one row, up to another."""
 
 
 def _adjusting() -> Iterable[str]:
@@ -342,7 +181,7 @@ def _adjusting() -> Iterable[str]:
 _ADJUST = tuple(_adjusting())
 
 
-def _adjust(conn: sqlite3.Connection) -> None:
+def adjust(conn: sqlite3.Connection) -> None:
     """Add the adjustments that are not in the index yet. Every call of theirs must be."""
     (after,) = conn.execute("SELECT adjustment FROM progress").fetchone()
     (until,) = conn.execute("SELECT coalesce(max(number), 0) FROM source.adjustments").fetchone()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluicegate.logs.filters import Filters
-from sluicegate.logs.index import HOUR_MS, Index, is_damaged, open_index
+from sluicegate.logs.index import HOUR_MS
+from sluicegate.logs.index_file import Index, is_damaged, open_index
 from sluicegate.windows import DAY_MS
 
 MAX_IDLE_CONNECTIONS = 3

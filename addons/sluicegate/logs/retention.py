@@ -17,7 +17,8 @@ import threading
 from collections.abc import Callable
 
 from sluicegate.database import connection, transaction
-from sluicegate.logs.index import FACET, LATENCY_BIN, MEASURES, Index
+from sluicegate.logs.index import FACET, LATENCY_BIN, MEASURES
+from sluicegate.logs.index_file import Index
 from sluicegate.storage.store import AGREED_CALL, DELETED_BEFORE_MS, OWN_CALLS, SHIPPED
 from sluicegate.values import Outcome
 from sluicegate.windows import DAY_MS, iso

@@ -68,18 +68,26 @@ def make_folder(path: Path) -> None:
 class StateFolder:
     """One state folder, locked until it is closed."""
 
-    def __init__(self, path: Path) -> None:
-        """Create the folder if need be and lock it. Raises StateError, StateInUseError if another gateway has it."""
-        self.path = path
+    def __init__(self, path: Path, *, shared: Path | None = None, is_held: bool = False) -> None:
+        """Create the folder if need be and lock it. Raises StateError, StateInUseError if another gateway has it.
+
+        A worker has a folder of its own, and its supervisor the ``shared`` one: what is noted, and the token, are there.
+        ``is_held``: our supervisor has locked this one.
+        """
+        self.path = shared or path
         make_folder(path)
         try:
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
             raise StateError(f"the state folder {path} cannot be used: {e.strerror}") from e
-        if not self._take_lock():
+        if not is_held and not self._take_lock():
             os.close(self._lock)
             raise StateInUseError(f"another gateway is using the state folder {path}: stop it, or give this one its own state_dir")
-        os.truncate(self._lock, 0)
+        self._noted = self._lock
+        if shared is not None:
+            self._noted = os.open(shared / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        elif not is_held:
+            os.truncate(self._lock, 0)
         self._url, self._policy, self._authority = b"", b"", b""
 
     def _take_lock(self) -> bool:
@@ -110,8 +118,11 @@ class StateFolder:
         self._note()
 
     def _note(self) -> None:
+        if self._noted != self._lock and not self._url:
+            # What the other workers have noted stands until this one has an URL to note as well.
+            return
         # Nothing that is noted becomes shorter, so none of what was there is left at its end.
-        os.pwrite(self._lock, self._url + b"\n" + self._policy + self._authority, 0)
+        os.pwrite(self._noted, self._url + b"\n" + self._policy + self._authority, 0)
 
     def admin_token(self, env: Mapping[str, str]) -> tuple[str, bool]:
         """Return the admin token, from the environment, from the folder or a new one, and whether it is new.
@@ -135,6 +146,8 @@ class StateFolder:
 
     def close(self) -> None:
         """Release the lock."""
+        if self._noted != self._lock:
+            os.close(self._noted)
         os.close(self._lock)
 
 

@@ -312,6 +312,6 @@ async def _unknown_call(request: ApiRequest, call_id: str) -> ApiError:
         return ApiError(409, "conflict", f"Call '{call_id[:80]}' is still running: adjust it once it has ended", "call_id")
     ids = await request.run_in_thread(lambda: request.services.adjustments.ids_like(call_id))
     near = next((f" (did you mean {i}?)" for i in ids if i.startswith(call_id)), did_you_mean(call_id, ids))
-    before = await request.run_in_thread(lambda: deleted_before(request.services.store.path))
+    before = await request.run_in_thread(lambda: deleted_before(request.services.database))
     gone = f"; records of calls that began before {iso(before)} were deleted (retention.calls)" if before else ""
     return ApiError(404, "not_found", f"There is no call '{call_id[:80]}'{near}{gone}", "call_id")

@@ -31,5 +31,5 @@ def endpoints() -> list[Endpoint]:
 
 
 async def _alerts(request: ApiRequest) -> ApiResponse:
-    rows = await request.run_in_thread(lambda: recent_alerts(request.services.store.path, request.query.limit))
+    rows = await request.run_in_thread(lambda: recent_alerts(request.services.database, request.query.limit))
     return ApiResponse({"alerts": rows, "count": len(rows)})

@@ -69,11 +69,11 @@ def endpoints() -> list[Endpoint]:
 
 async def _erase(request: ApiRequest) -> ApiResponse:
     services, name = request.services, request.path["id"]
-    found = await request.run_in_thread(lambda: _person(services.state_dir, services.store.path, services.policy, name))
+    found = await request.run_in_thread(lambda: _person(services.state_dir, services.database, services.policy, name))
     if found is None:
         raise ApiError(404, "not_found", f"User not found: neither the policy nor a record knows '{name}'")
     person = found
-    erasure = Erasure(services.store.path, person, lambda: time.sleep(PAUSE_S))
+    erasure = Erasure(services.database, person, lambda: time.sleep(PAUSE_S))
     if request.dry_run:
         calls = await request.run_in_thread(erasure.call_ids)
         message = f"User {person.user_id} would be erased: {len(calls)} calls, {len(person.keys)} keys"

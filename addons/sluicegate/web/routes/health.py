@@ -299,7 +299,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
 
 def _records_health(services: Services) -> dict[str, Any]:
     try:
-        oldest, deleted = oldest_call(services.store.path), deleted_before(services.store.path)
+        oldest, deleted = oldest_call(services.database), deleted_before(services.database)
     except sqlite3.Error:
         # What is wrong with the database shows in its next write.
         return {"oldest_at": None, "deleted_before": None}

@@ -20,7 +20,7 @@ from sluicegate.logs import formats
 from sluicegate.logs.body_search import BodySearch
 from sluicegate.logs.filters import Filters, NotPermitted
 from sluicegate.logs.histograms import HISTOGRAM_DIMENSIONS, MEASURES
-from sluicegate.logs.index import IndexNotReady
+from sluicegate.logs.index_file import IndexNotReady
 from sluicegate.logs.listing import Page
 from sluicegate.logs.parameters import DIMENSIONS, EXPORT, FACETS, PAGING, RANKING, BadParameter
 from sluicegate.policy.entities import KINDS

@@ -110,7 +110,7 @@ def _replay(services: Services, body: dict[str, Any]) -> dict[str, Any]:
     policy = policy_with(services, files) if files is not None else services.policy
     since = now - body.get("days", 7) * DAY_MS
     anchors = {name: counter.anchor for name, counter in list(services.ledger.counters.items())}
-    path = services.store.path
+    path = services.database
     if (count := count_calls(path, since, now)) > MAX_CALLS:
         raise ApiError(
             400,

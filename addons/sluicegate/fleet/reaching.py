@@ -1,0 +1,79 @@
+"""How a gateway reaches the store that it shares with others: over a network, or workers of one host in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sluicegate.fleet.gathering import Gathering
+from sluicegate.fleet.node import node_id
+from sluicegate.fleet.records import Records
+from sluicegate.fleet.shipping import Ends, Shipping
+from sluicegate.fleet.store.notices import Notices
+from sluicegate.fleet.store.reach import Reached
+from sluicegate.fleet.store.sql_store import SqlStore
+from sluicegate.fleet.store.sqlite import FILENAME, SqliteStore
+from sluicegate.policy.store_address import StoreAddress
+
+
+class OverNetwork:
+    """A store in PostgreSQL."""
+
+    def __init__(self, reached: Reached) -> None:
+        self.name, self._reached = reached.name, reached
+
+    def address(self) -> StoreAddress:
+        """Return the store's address. Raises StoreAddressError."""
+        return self._reached.address()
+
+    def open(self) -> SqlStore:
+        """Return the store, connected with its first use."""
+        from sluicegate.fleet.store.postgresql import PostgresStore
+
+        return PostgresStore(self._reached.connect)
+
+    def exchange(self, ends: Ends) -> Shipping:
+        """Return what takes a node's records to the store, and fetches the others'."""
+        connect = self._reached.connect
+        if ends.shared == ends.database:
+            return Shipping(ends.database, Records(connect), ends.node, ends.unconfirmed, ends.on_replaced)
+
+        def host() -> str:
+            # The records of all workers are this host's, whichever of them delivers.
+            return node_id(ends.shared.parent)
+
+        return Gathering(ends, Shipping(ends.shared, Records(connect), host, tuple, ends.on_replaced))
+
+    def notices(self, told: Mapping[str, Callable[[], None]]) -> Notices | None:
+        """Return what waits for the store to tell something."""
+        return Notices(self._reached.connect, told)
+
+
+class OneHost:
+    """A store in the state folder that workers share."""
+
+    def __init__(self, state_dir: Path, name: str, clock: Callable[[], int]) -> None:
+        """Go by the host's clock."""
+        self.name = name
+        self._file, self._clock = state_dir / FILENAME, clock
+
+    def address(self) -> Path:
+        """Return the file."""
+        return self._file
+
+    def open(self) -> SqlStore:
+        """Return the store, opened with its first use."""
+        return SqliteStore(self._file, self._clock)
+
+    def exchange(self, ends: Ends) -> Shipping:
+        """Return what takes a worker's records to the shared database."""
+        return Gathering(ends)
+
+    def notices(self, _: Mapping[str, Callable[[], None]]) -> Notices | None:
+        """Return None: a file tells nothing."""
+        return None
+
+
+def has_workers(state_dir: Path) -> bool:
+    """Return whether workers have used a state folder: then what each has spent counts for all."""
+    return (state_dir / FILENAME).exists()

@@ -1,0 +1,162 @@
+"""One scrape of all workers: whichever is asked asks the others, and answers with the sum.
+
+A worker that has ended takes its counts along. To Prometheus a sum that falls is a restart, and all of it a new increase; so a
+file remembers what the last scrape was told of each worker, and what has ended goes on counting. A worker that does not
+answer counts as it did then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sluicegate.atomic_write import write_private
+from sluicegate.background import low_priority, paced
+from sluicegate.workers.metric_sums import Counts, counters_of, summed
+from sluicegate.workers.worker import FOLDER, metrics_memory
+
+logger = logging.getLogger("sluicegate")
+
+SOCKET = "metrics.sock"
+
+TIMEOUT_S = 3.0
+"""How long a worker may take to answer another."""
+
+PUBLIC, ALL = b"public\n", b"all\n"
+
+
+class Scrape:
+    """A worker's part."""
+
+    def __init__(self, number: int, state_dir: Path, render: Callable[[bool], bytes]) -> None:
+        """``render`` returns the worker's own text; with True without what belongs to one key or user. Blocking."""
+        self._number, self._state_dir, self._render = number, state_dir, render
+        self._token = secrets.token_hex(8)
+        """Which start of the worker this is."""
+        self._listener: socket.socket | None = None
+
+    def start(self) -> None:
+        """Answer the other workers from now on, in a thread."""
+        if self._listener is not None:
+            return
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with _address(self._state_dir, self._number) as address:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(address)
+                listener.bind(address)
+                os.chmod(address, 0o600)
+            listener.listen(8)
+        except OSError as e:
+            # Other workers do without this one's figures; calls do not depend on it.
+            logger.warning("The figures of worker %d will be missing from others' metrics: %s", self._number, e)
+            listener.close()
+            return
+        self._listener = listener
+        threading.Thread(target=self._serve, args=(listener,), name="sluicegate-scrape", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._listener is not None:
+            self._listener.close()
+
+    def render(self, public: bool = False) -> bytes:
+        """Return the text of all workers. Blocking."""
+        own = self._render(public)
+        others = {n: text for n in self._others() if (text := self._ask(n, public)) is not None}
+        with self._memory(public) as memory:
+            return summed_with_past(memory, (self._number, self._token, own), others)
+
+    def _others(self) -> list[int]:
+        names = (f.parent.name for f in (self._state_dir / FOLDER).glob(f"*/{SOCKET}"))
+        return sorted(int(name) for name in names if name.isdecimal() and int(name) != self._number)
+
+    def _ask(self, number: int, public: bool) -> tuple[str, bytes] | None:
+        """Return another worker's token and text; None where it does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to_worker, _address(self._state_dir, number) as address:
+                to_worker.settimeout(TIMEOUT_S)
+                to_worker.connect(address)
+                to_worker.sendall(PUBLIC if public else ALL)
+                data = bytearray()
+                while piece := to_worker.recv(1 << 20):
+                    data += piece
+        except OSError:
+            return None
+        token, _, text = bytes(data).partition(b"\n")
+        return (token.decode("ascii", "replace"), text) if text else None
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                asker, _ = listener.accept()
+            except OSError:
+                return
+            with asker:
+                try:
+                    asker.settimeout(TIMEOUT_S)
+                    public = asker.recv(16) == PUBLIC
+                    asker.sendall(self._token.encode() + b"\n" + self._render(public))
+                except OSError:
+                    continue
+                except Exception:
+                    logger.exception("Another worker's scrape was not answered")
+
+    @contextmanager
+    def _memory(self, public: bool) -> Iterator[dict[str, Any]]:
+        """Provide what scrapes have been told, and write it back; one scrape at a time."""
+        file = metrics_memory(self._state_dir)[public]
+        lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                memory = orjson.loads(file.read_bytes())
+            except (OSError, ValueError):
+                memory = {}
+            yield memory
+            with low_priority():
+                write_private(file, orjson.dumps(memory))
+        finally:
+            os.close(lock)
+
+
+def summed_with_past(memory: dict[str, Any], own: tuple[int, str, bytes], others: Mapping[int, tuple[str, bytes]]) -> bytes:
+    """Return the sum of all workers, those that have ended included, and note in ``memory`` what it was told."""
+    number, token, text = own
+    past: Counts = memory.setdefault("past", {})
+    last: dict[str, Any] = memory.setdefault("last", {})
+    present = {str(number): (token, text), **{str(n): told for n, told in others.items()}}
+    for name, (its_token, its_text) in present.items():
+        known = last.get(name)
+        if known is not None and known[0] != its_token:
+            for series, value in paced(known[1].items()):
+                past[series] = past.get(series, 0.0) + value
+        last[name] = [its_token, counters_of(its_text)]
+    silent = [told[1] for name, told in last.items() if name not in present]
+    return summed(text, [its_text for _, its_text in others.values()], [past, *silent], len(present))
+
+
+@contextmanager
+def _address(state_dir: Path, number: int) -> Iterator[str]:
+    """Provide the path of a worker's socket: by way of its folder's descriptor, as a socket's path may have 107 bytes alone."""
+    folder = state_dir / FOLDER / str(number)
+    if sys.platform != "linux":
+        yield str(folder / SOCKET)
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{SOCKET}"
+    finally:
+        os.close(fd)

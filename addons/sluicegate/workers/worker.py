@@ -1,0 +1,88 @@
+"""A worker as it knows itself: its number, its folder, and the channel to the supervisor that started it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import orjson
+
+from sluicegate.storage.state_folder import StateFolder
+from sluicegate.workers.channel import Channel
+
+VARIABLE = "SLUICEGATE_WORKER"
+"""The environment variable by which the supervisor says all this; nobody else sets it."""
+
+FOLDER = "workers"
+"""The folder, in the state folder, of the folders of all workers, which are named by their numbers."""
+
+SETTLED = "settled"
+"""The file of a worker's folder of which nothing is left to be told: no worker has used it since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker. Number 0 stands for the state folder itself, as a gateway without workers uses it."""
+
+    number: int
+    channel: Channel | None = None
+    settles: tuple[int, ...] = ()
+    """Workers before us whose folders nobody uses now: what is left in them is told before we begin."""
+    announces: bool = False
+    """Whether it prints what an operator needs at the start."""
+    has_new_token: bool = False
+
+    def folder(self, state_dir: Path) -> Path:
+        """Return the folder that belongs to this worker alone."""
+        return worker_folder(state_dir, self.number)
+
+
+def worker_folder(state_dir: Path, number: int) -> Path:
+    """Return the folder of a worker by its number."""
+    return state_dir / FOLDER / str(number) if number else state_dir
+
+
+def open_folder(state_dir: Path, worker: Worker | None) -> StateFolder:
+    """Return the state folder as a worker has it, or as a gateway without workers has. Raises StateError."""
+    if worker is None:
+        return StateFolder(state_dir)
+    if worker.number == 0:
+        return StateFolder(state_dir, is_held=True)
+    return StateFolder(worker.folder(state_dir), shared=state_dir)
+
+
+def unsettled(state_dir: Path, besides: int = 0) -> tuple[int, ...]:
+    """Return the workers with numbers above ``besides`` whose folders may still hold something to tell."""
+    found = (int(f.name) for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal() and not (f / SETTLED).exists())
+    return tuple(sorted(number for number in found if number > besides))
+
+
+def to_environment(worker: Worker, fd: int) -> str:
+    """Return what the variable says, for a worker whose end of the channel is this descriptor."""
+    told = {"number": worker.number, "fd": fd, "settles": worker.settles, "announces": worker.announces}
+    return orjson.dumps(told | {"has_new_token": worker.has_new_token}).decode()
+
+
+@cache
+def this_worker() -> Worker | None:
+    """Return which worker this process is; None where no supervisor has started it."""
+    return from_environment(os.environ)
+
+
+def from_environment(env: MutableMapping[str, str]) -> Worker | None:
+    """Return the worker that the environment describes, and take that out of it, so that no child believes it."""
+    told = env.pop(VARIABLE, None)
+    if told is None:
+        return None
+    said = orjson.loads(told)
+    channel = Channel(socket.socket(fileno=said["fd"]))
+    return Worker(said["number"], channel, tuple(said["settles"]), said["announces"], said["has_new_token"])
+
+
+def metrics_memory(state_dir: Path) -> tuple[Path, Path]:
+    """Return the files of what scrapes have been told, the public one last."""
+    return state_dir / FOLDER / "metrics.json", state_dir / FOLDER / "metrics-public.json"

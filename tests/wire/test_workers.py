@@ -1,0 +1,263 @@
+"""Several workers on one port and one state folder: one budget, one set of figures, and no call lost when they are replaced."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluicegate.cli.main import app
+from support.command import CliRunner
+from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
+from support.harness import START_TIMEOUT_S, WAIT_S, Gateway, ask, eventually
+
+pytestmark = pytest.mark.wire
+
+NICKEL = message(input_tokens=0, output_tokens=2500)
+"""An answer of five cents."""
+
+FIVE_CENTS = ask(max_tokens=2500)
+
+BUDGET = {"max_limit": 0.50, "reset_duration": "1M"}
+HUNDRED = {"request_max_limit": 100, "request_reset_duration": "1h"}
+
+KEYS: list[dict[str, Any]] = [
+    {"id": "vk-soft", "budget": BUDGET},
+    {"id": "vk-hard", "budget": BUDGET | {"enforcement": "hard"}},
+    {"id": "vk-hundred", "rate_limit": HUNDRED},
+    {"id": "vk-killed", "budget": BUDGET | {"max_limit": 5.0}},
+    {"id": "vk-free"},
+]
+
+
+class Workers(Gateway):
+    """``serve --workers 2``."""
+
+    def __init__(self, folder: Path, provider: FakeProvider) -> None:
+        providers = {"anthropic": {"base_url": provider.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}}
+        policy = json.dumps({"version": 1, "providers": providers, "virtual_keys": KEYS})
+        command = [sys.executable, "-m", "sluicegate.cli", "serve", "--workers", "2"]
+        super().__init__(folder, policy, command=command, env={"SLUICEGATE_NODE": "host"})
+        self.provider = provider
+
+    def start(self, wait: bool = True) -> Gateway:
+        super().start(wait)
+        self.wait_for("^2 workers serve", START_TIMEOUT_S)
+        return self
+
+    def connected(self) -> dict[str, http.client.HTTPConnection]:
+        """Return a connection to each worker, by the name of its node."""
+        found: dict[str, http.client.HTTPConnection] = {}
+        while len(found) < 2:
+            conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
+            conn.request("GET", "/api/health", headers={"authorization": f"Bearer {self.token}"})
+            found.setdefault(json.loads(conn.getresponse().read())["fleet"]["node"], conn)
+        return found
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes of the workers by their nodes' names."""
+        found = {}
+        for file in (self.state / "workers").glob("*/lock"):
+            (pid,) = (
+                int(p.name)
+                for p in Path("/proc").iterdir()
+                if p.name.isdecimal() and is_child(int(p.name), self.process.pid) and holds(int(p.name), file)
+            )
+            found[f"host-{file.parent.name}"] = pid
+        return found
+
+
+def is_child(pid: int, of: int) -> bool:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == of
+    except OSError:
+        return False
+
+
+def holds(pid: int, file: Path) -> bool:
+    fds = Path(f"/proc/{pid}/fd")
+    try:
+        return any(os.path.samefile(fd, file) for fd in fds.iterdir() if os.path.exists(fd))
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    with FakeProvider(plain(NICKEL)) as provider:
+        made = Workers(tmp_path_factory.mktemp("workers"), provider)
+        made.start()
+        yield made
+        made.stop()
+
+
+def held(go: threading.Event) -> Script:
+    def run(peer: Peer, seen: Seen) -> None:
+        go.wait(WAIT_S)
+        plain(NICKEL)(peer, seen)
+
+    return run
+
+
+def asked(conn: http.client.HTTPConnection, path: str, method: str = "GET", body: Any = None, **headers: str) -> Any:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    conn.request(method, path, None if body is None else json.dumps(body), sent | {"content-type": "application/json"})
+    reply = conn.getresponse()
+    return reply.status, json.loads(reply.read() or b"null"), reply.headers
+
+
+def call(conn: http.client.HTTPConnection, key: str) -> int:
+    conn.request("POST", "/v1/messages", FIVE_CENTS, {"x-api-key": key, "content-type": "application/json"})
+    reply = conn.getresponse()
+    reply.read()
+    return reply.status
+
+
+@pytest.mark.parametrize("key", ["vk-soft", "vk-hard"])
+def test_parallel_calls_on_all_workers_spend_one_budget(workers: Workers, key: str) -> None:
+    go, before = threading.Event(), len(workers.provider.seen)
+    workers.provider.script = held(go)
+    with ThreadPoolExecutor(30) as pool:
+        sent = [pool.submit(workers.post, FIVE_CENTS, key) for _ in range(30)]
+        eventually(lambda: len(workers.provider.seen) - before + sum(future.done() for future in sent) == 30)
+        go.set()
+        answers = [future.result() for future in sent]
+    workers.provider.script = plain(NICKEL)
+    assert {(r.status, r.reason) for r in answers if r.status != 200} == {(402, "budget_exceeded")}
+    (row, *_) = eventually(lambda: workers.rows(f"SELECT * FROM calls WHERE virtual_key_id = '{key}' AND status = 200"))
+    asked_for = row["limits"][0][8]
+    assert sum(r.status == 200 for r in answers) == (10 if key == "vk-soft" else 500_000_000 // asked_for)
+
+
+def test_a_hundred_requests_are_a_hundred_and_every_figure_is_of_all_workers(workers: Workers) -> None:
+    statuses = Counter(workers.post(FIVE_CENTS, "vk-hundred").status for _ in range(103))
+    assert statuses == {200: 100, 429: 3}
+    connections = workers.connected()
+    assert sorted(connections) == ["host-1", "host-2"]
+    token = {"authorization": f"Bearer {workers.token}"}
+    for conn in connections.values():
+        eventually(lambda conn=conn: asked(conn, "/api/logs?vk=vk-hundred&limit=1", **token)[1]["pagination"]["total_count"] == 103)
+        used = asked(conn, "/api/usage", **token)[1]["usage"]
+        (limit,) = (row for row in used if (row["id"], row["unit"]) == ("vk-hundred", "requests"))
+        assert limit["used"] == 100
+        conn.request("GET", "/metrics", headers=token)
+        lines = conn.getresponse().read().decode().splitlines()
+        passed = [x for x in lines if x.startswith("sluicegate_calls_total{") and 'virtual_key_id="vk-hundred"' in x]
+        assert sorted(x.rpartition(" ")[2] for x in passed) == ["100.0", "3.0"]
+        assert "sluicegate_workers 2.0" in lines
+        conn.close()
+    by_node = Counter(row["node"] for row in workers.rows("SELECT node FROM calls WHERE virtual_key_id = 'vk-hundred'"))
+    assert set(by_node) == {"host-1", "host-2"}
+    assert sum(by_node.values()) == 103
+
+
+def test_workers_are_listed_as_nodes(workers: Workers) -> None:
+    shown = CliRunner().invoke(app, ["nodes", "list", "--gateway", workers.url, "--state-dir", str(workers.state)])
+    assert shown.exit_code == 0, shown.output
+    nodes = {node["name"]: node for node in workers.admin("/api/nodes").json["nodes"]}
+    assert {name: node["state"] for name, node in nodes.items()} == {"host": "left", "host-1": "live", "host-2": "live"}
+    assert nodes["host-1"]["policy_revision"] == nodes["host-2"]["policy_revision"]
+
+
+def test_an_edit_and_a_sign_in_by_one_worker_hold_for_the_other(workers: Workers) -> None:
+    first, second = workers.connected().values()
+    token = {"authorization": f"Bearer {workers.token}"}
+    with closing(first), closing(second):
+        assert call(second, "vk-free") == 200
+        changed = asked(first, "/api/governance/virtual-keys/vk-free", "PUT", {"is_active": False}, **token)
+        assert changed[0] == 200, changed
+        assert call(first, "vk-free") == 401
+        eventually(lambda: call(second, "vk-free") == 401)
+        assert asked(second, "/api/governance/virtual-keys/vk-free", "PUT", {"is_active": True}, **token)[0] == 200
+        eventually(lambda: call(first, "vk-free") == 200)
+        status, said, headers = asked(first, "/api/session/login", "POST", {"token": workers.token})
+        assert status == 200, said
+        cookie = headers["set-cookie"].partition(";")[0]
+        assert asked(second, f"{said['place']}/api/session", cookie=cookie)[0] == 200
+
+
+def test_an_edit_is_in_the_history_and_on_the_trail_once(workers: Workers) -> None:
+    for conn in workers.connected().values():
+        token = {"authorization": f"Bearer {workers.token}"}
+        with closing(conn):
+            found = asked(conn, "/api/policy/revisions", **token)[1]["revisions"]
+            assert [revision["who"] for revision in found] == ["admin", "admin", None]
+            assert len(asked(conn, "/api/audit", **token)[1]["entries"]) == 2
+
+
+def test_a_killed_worker_is_charged_once_and_started_again(workers: Workers) -> None:
+    go = threading.Event()
+    connections = workers.connected()
+    workers.provider.script = held(go)
+    with ThreadPoolExecutor(2) as pool:
+        cut = pool.submit(call, connections["host-1"], "vk-killed")
+        kept = pool.submit(call, connections["host-2"], "vk-killed")
+        eventually(lambda: float(workers.usage()["virtual_key/vk-killed/usd"]["reserved_usd"]) > 0.1)
+        os.kill(workers.pids()["host-1"], signal.SIGKILL)
+        with pytest.raises((OSError, HTTPException)):
+            cut.result()
+        go.set()
+        assert kept.result() == 200
+    workers.provider.script = plain(NICKEL)
+    workers.wait_for("Worker 1 has ended .signal 9.")
+    assert [workers.post(FIVE_CENTS, "vk-free").status for _ in range(20)] == [200] * 20
+    workers.wait_for("Worker 1 serves again", START_TIMEOUT_S)
+    rows = eventually(lambda: two(workers.rows("SELECT * FROM calls WHERE virtual_key_id = 'vk-killed'")))
+    assert {(row["outcome"], row["node"]) for row in rows} == {("interrupted", "host-1"), ("completed", "host-2")}
+    cost = sum(row["cost_nano"] for row in rows) / 1e9
+    eventually(lambda: float(workers.usage()["virtual_key/vk-killed/usd"]["used_usd"]) == pytest.approx(cost))
+    assert len(workers.rows("SELECT * FROM calls WHERE virtual_key_id = 'vk-killed'")) == 2
+
+
+def two(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    return rows if len(rows) == 2 else None
+
+
+def test_workers_are_replaced_without_a_failed_call(workers: Workers) -> None:
+    before, stop = workers.pids(), threading.Event()
+    made = Counter[int]()
+
+    def keep_calling(keeps: bool) -> None:
+        conn = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=WAIT_S)
+        while not stop.is_set():
+            made[call(conn, "vk-free")] += 1
+            if not keeps:
+                conn.close()
+            stop.wait(0.02)
+        conn.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        calling = [pool.submit(keep_calling, keeps) for keeps in (True, True, False, False)]
+        workers.process.send_signal(signal.SIGUSR2)
+        workers.wait_for("All 2 workers are replaced", START_TIMEOUT_S)
+        stop.set()
+        for future in calling:
+            future.result()
+    assert set(made) == {200}
+    after = workers.pids()
+    assert not set(before.values()) & set(after.values())
+
+
+def test_one_gateway_goes_on_with_what_workers_have_spent(workers: Workers) -> None:
+    workers.process.send_signal(signal.SIGTERM)
+    assert workers.exit_code() == 0
+    total = len(workers.rows())
+    alone = Gateway(workers.folder, workers.policy, imported=True)
+    with alone:
+        assert alone.post(FIVE_CENTS, "vk-hundred").reason == "request_limited"
+        assert alone.post(FIVE_CENTS, "vk-soft").reason == "budget_exceeded"
+        assert len(alone.calls(total + 2)) == total + 2
+        nodes = {node["name"]: node["state"] for node in alone.admin("/api/nodes").json["nodes"]}
+    assert set(nodes.values()) == {"left", "live"}

@@ -1,0 +1,140 @@
+"""The supervisor with workers that are small scripts: when they are started, told to end, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sluicegate.workers import supervisor as module
+from sluicegate.workers.supervisor import Supervisor
+
+WAIT_S = 60.0
+
+WORKER = """
+import json, os, signal, socket, sys
+told = json.loads(os.environ["SLUICEGATE_WORKER"])
+name = f"{told['number']}"
+def say(word): os.write(log, f"{name} {word}\\n".encode())
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+waiting = {signal.SIGTERM: "term", signal.SIGHUP: "hup", signal.SIGUSR2: "usr2"}
+signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+if told["number"] == 2 and os.path.exists(sys.argv[1] + ".fails"):
+    say("fails"); sys.exit(3)
+channel = socket.socket(fileno=told["fd"])
+say(f"ready {told['settles']}")
+channel.sendall(b'{"ready": 5}\\n')
+terms = 0
+while True:
+    word = waiting[signal.sigwait(waiting)]
+    say(word)
+    terms += word == "term"
+    if word == "usr2" or terms == (2 if os.path.exists(sys.argv[1] + ".stays") else 1): sys.exit(0)
+"""
+
+
+class Site:
+    """A supervisor of two workers, and what they have said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log"
+        script = folder / "worker.py"
+        script.write_text(WORKER)
+        self.served: list[int] = []
+        command = [sys.executable, "-S", str(script), str(self.log)]
+        self.supervisor = Supervisor(command, 2, folder, dict(os.environ), self.served.append)
+
+    @property
+    def said(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    async def until(self, is_so: Callable[[list[str]], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not is_so(self.said):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def until_said(self, word: str, count: int) -> None:
+        await self.until(lambda said: sum(word in line for line in said) == count)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[int]]:
+        task = asyncio.create_task(self.supervisor.run())
+        await self.until(lambda _: self.served == [2] or task.done())
+        yield task
+        self.supervisor.stop()
+        self.supervisor.stop()
+        await asyncio.wait_for(task, WAIT_S)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
+    return Site(tmp_path)
+
+
+def test_signals_reach_every_worker_and_the_first_one_settles(site: Site):
+    async def run() -> int:
+        async with site.running() as task:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await site.until_said("hup", 2)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return await asyncio.wait_for(task, WAIT_S)
+
+    assert asyncio.run(run()) == 0
+    assert site.said[0] == "1 ready [0]"
+    assert sorted(site.said) == ["1 hup", "1 ready [0]", "1 term", "2 hup", "2 ready []", "2 term"]
+
+
+def test_a_worker_that_was_killed_is_started_again_and_the_other_goes_on(site: Site):
+    async def run() -> None:
+        async with site.running():
+            for times in (2, 3):
+                process = site.supervisor.slots[1].process
+                assert process is not None
+                process.kill()
+                await site.until_said("2 ready", times)
+            await site.until(lambda _: site.supervisor.slots[1].ready.is_set())
+
+    asyncio.run(run())
+    assert sum("1 ready" in line for line in site.said) == 1
+
+
+def test_workers_are_replaced_one_after_the_other(site: Site):
+    async def run() -> None:
+        async with site.running():
+            os.kill(os.getpid(), signal.SIGUSR2)
+            await site.until_said("ready", 4)
+
+    asyncio.run(run())
+    assert [line for line in site.said if "term" not in line][2:] == ["1 usr2", "1 ready []", "2 usr2", "2 ready []"]
+
+
+def test_a_second_signal_is_passed_on_too(site: Site):
+    site.log.with_name("log.stays").touch()
+
+    async def run() -> int:
+        async with site.running() as task:
+            site.supervisor.stop()
+            await site.until_said("term", 2)
+            assert not task.done()
+            site.supervisor.stop()
+            return await asyncio.wait_for(task, WAIT_S)
+
+    assert asyncio.run(run()) == 0
+
+
+def test_a_worker_that_cannot_start_ends_all_with_its_exit_code(site: Site):
+    site.log.with_name("log.fails").touch()
+
+    async def run() -> int:
+        return await asyncio.wait_for(site.supervisor.run(), WAIT_S)
+
+    assert asyncio.run(run()) == 3
+    assert site.served == []
+    assert site.said[1:] == ["2 fails", "1 term"]
