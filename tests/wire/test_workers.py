@@ -235,7 +235,7 @@ def test_workers_are_replaced_without_a_failed_call(workers: Workers) -> None:
             made[call(conn, "vk-free")] += 1
             if not keeps:
                 conn.close()
-            stop.wait(0.02)
+            stop.wait(0.15)
         conn.close()
 
     with ThreadPoolExecutor(4) as pool:
