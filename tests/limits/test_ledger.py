@@ -297,11 +297,31 @@ def test_counts_of_calls_are_exact_even_when_soft(unit):
 
 def test_a_call_without_a_limit_stays_on_file_until_it_is_closed():
     ledger = Ledger()
-    ledger.hold_open("call", 0, {"id": "call"})
+    ledger.hold_open("call", 0, lambda: {"id": "call"})
     ledger.settle("call", {"requests": 1})
     assert "call" in ledger.open
     ledger.close("call")
     assert not ledger.open
+
+
+def test_what_is_raised_later_waits_for_the_next_full_write_and_is_not_made_for_a_call_that_ends_before():
+    """A call waits until what it holds is on file; what its answer adds to that keeps no other call waiting."""
+    ledger, made = Ledger(), []
+    cap = limit("usd", 100)
+    ledger.reserve("call", [(cap, 5)], 0)
+    ledger.take_changes()
+    ledger.reserve("leaving", [(cap, 1)], 0)
+    ledger.raise_to("call", {"usd": 8})
+    ledger.redraft("call", lambda: made.append(1) or {"id": "call"})
+    assert [(r.call_id, r.claims[0][3]) for r in ledger.take_reservations().reservations] == [("leaving", 1)]
+    assert not made
+    (raised,) = ledger.take_changes().reservations
+    assert (raised.call_id, raised.claims[0][3], raised.draft, made) == ("call", 8, {"id": "call"}, [1])
+    ledger.redraft("leaving", lambda: made.append(2) or {"id": "leaving"})
+    ledger.release("leaving")
+    ledger.redraft("leaving", lambda: made.append(3) or {"id": "leaving"})
+    assert not ledger.take_changes().reservations
+    assert (made, list(ledger.open)) == ([1], ["call"])
 
 
 def test_another_targets_amounts_replace_what_a_call_holds():

@@ -95,7 +95,7 @@ class Books(RuleBasedStateMachine):
         flight = Flight(f"call_{self.number}", scopes, cost)
         asks = [(limit(s, "requests"), 1) for s in scopes] + [(limit(s, "usd"), cost) for s in scopes]
         assert self.ledger.reserve(flight.call_id, asks, NOW) is None
-        self.ledger.hold_open(flight.call_id, NOW, self.draft(flight))
+        self.ledger.hold_open(flight.call_id, NOW, lambda: self.draft(flight))
         self.in_flight.append(flight)
         return flight
 
@@ -104,7 +104,7 @@ class Books(RuleBasedStateMachine):
         if flight in self.in_flight:
             flight.cost = max(flight.cost, cost)
             self.ledger.raise_to(flight.call_id, {"usd": flight.cost})
-            self.ledger.hold_open(flight.call_id, NOW, self.draft(flight))
+            self.ledger.hold_open(flight.call_id, NOW, lambda: self.draft(flight))
 
     @rule(flight=flights)
     def charge_request(self, flight: Flight) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +93,7 @@ def test_a_row_without_a_line_gets_one_and_a_torn_line_is_cut(files, tmp_path):
 def test_verdicts_survive_a_crash_wherever_it_comes(files):
     store, journal, ledger = files()
     reserve(store, ledger, "drafted")
-    ledger.hold_open("drafted", 1000, record("drafted", limits=[tuple(v) for v in LIMIT_CHECKS]))
+    ledger.hold_open("drafted", 1000, lambda: record("drafted", limits=[tuple(v) for v in LIMIT_CHECKS]))
     store.write(ledger.take_reservations())
     journal.append(record("missed", limits=LIMIT_CHECKS))
     store.write(ledger.take_changes(), Rows([record("unwritten", limits=LIMIT_CHECKS)]))
@@ -158,7 +159,7 @@ def test_a_database_older_than_its_journal_catches_up_to_the_nanodollar(tmp_path
         at, checks = parse_iso("2026-01-01T00:00:00.000Z") + 7 + i, []
         if outcome in ("completed", "open"):
             assert ledger.reserve(f"{i}", [(limit, 1) for limit in LIMITS], at, checks) is None
-            ledger.hold_open(f"{i}", at, record(f"{i}", 1, status=200, limits=checks))
+            ledger.hold_open(f"{i}", at, partial(record, f"{i}", 1, status=200, limits=checks))
         if outcome == "completed":
             ledger.settle(f"{i}", {"usd": 3 + i, "requests": 1, "tokens": 3, "concurrent": 0})
             writer.record(record(f"{i}", 3 + i, status=200, limits=checks))

@@ -75,7 +75,7 @@ class Machine:
         call_id = f"call_{len(self.ids)}"
         self.ids.append(call_id)
         assert self.ledger.reserve(call_id, [(BUDGET, COST)], 1000) is None
-        self.ledger.hold_open(call_id, 1000, record(call_id, COST))
+        self.ledger.hold_open(call_id, 1000, lambda: record(call_id, COST))
         self.writer._write_reservations()
         self.ledger.settle(call_id, {"usd": COST})
         self.ledger.close(call_id)

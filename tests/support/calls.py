@@ -37,5 +37,5 @@ def record(call_id: str, cost: int = 5, **changes: Any) -> dict[str, Any]:
 def reserve(store: Store, ledger: Ledger, call_id: str, amount: int = 10) -> None:
     """Reserve a call's money, with its draft, and write it to the store."""
     assert ledger.reserve(call_id, [(BUDGET, amount)], 1000) is None
-    ledger.hold_open(call_id, 1000, record(call_id, amount))
+    ledger.hold_open(call_id, 1000, lambda: record(call_id, amount))
     store.write(ledger.take_changes())

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import zlib
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
@@ -83,7 +84,7 @@ class Company:
             row = call(number, ("quilla", "bob")[number % 2])
             hers = number % 2 == 0
             services.ledger.hold_open(
-                row["id"], NOW, {"id": row["id"], "user_id": row["user_id"], "client_address": "198.51.100.7"}
+                row["id"], NOW, partial(dict, id=row["id"], user_id=row["user_id"], client_address="198.51.100.7")
             )
             services.ledger.reserve(row["id"], [(TEAM, 1), (OWN, 1), (AT_PROVIDER, 1)] if hers else [(TEAM, 1)], NOW)
             services.writer.flush()

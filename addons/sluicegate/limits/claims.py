@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from sluicegate.limits.changes import ReservationRow
 from sluicegate.limits.counter import Counter
 from sluicegate.policy.limit import Limit
 from sluicegate.values import LimitCheck, Unit
 
+Draft = Callable[[], Mapping[str, Any]]
+"""Makes the record that a call would get if the process died now."""
 
-@dataclass(slots=True)
-class Claim:
+
+class Claim(msgspec.Struct, gc=False):
     """One call's hold on one counter, in the window in which it was admitted."""
 
     counter: str
@@ -33,8 +37,19 @@ class Reservation:
     at: int
     number: int
     claims: list[Claim] = field(default_factory=list)
-    draft: Mapping[str, Any] | None = None
-    """The record the call would get if the process died now; the ledger only carries it."""
+    _make_draft: Draft | None = None
+    _draft: Mapping[str, Any] | None = None
+
+    def draft_by(self, make: Draft) -> None:
+        """Have the draft made in this way from here on, once somebody asks for it."""
+        self._make_draft, self._draft = make, None
+
+    @property
+    def draft(self) -> Mapping[str, Any] | None:
+        """The record the call would get if the process died now; the ledger only carries it."""
+        if self._draft is None and self._make_draft is not None:
+            self._draft = self._make_draft()
+        return self._draft
 
     @property
     def row(self) -> ReservationRow:
@@ -55,18 +70,21 @@ class Exhausted:
 
 def admitted_claims(
     requested: Iterable[tuple[Limit, int]],
-    counter_of: Callable[[Limit], Counter],
+    counter_of: Callable[[Limit, int], Counter],
+    now: int,
     held: Iterable[Claim],
     checks: list[LimitCheck] | None,
 ) -> list[Claim] | Exhausted:
-    """Return a call's claims under these limits, or the first limit that does not admit it.
+    """Return a call's claims under these limits at a time, or the first limit that does not admit it.
 
     ``held`` is what the call holds already, which does not count against it. The verdict of each limit is added to ``checks``.
     """
     own = {(claim.counter, claim.start): claim.amount for claim in held}
     claims: list[Claim] = []
     for limit, amount in requested:
-        counter = counter_of(limit)
+        if limit.raises:
+            limit = limit.at(now)
+        counter = counter_of(limit, now)
         reserved = counter.reserved - own.get((counter.name, counter.start), 0) if own else counter.reserved
         used = counter.used
         taken = used + reserved

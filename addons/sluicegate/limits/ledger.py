@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
-from sluicegate.limits.changes import Changes, ReservationRow
-from sluicegate.limits.claims import Claim, Exhausted, Reservation, admitted_claims
+from sluicegate.limits.changes import Changes
+from sluicegate.limits.claims import Claim, Draft, Exhausted, Reservation, admitted_claims
 from sluicegate.limits.corrections import WaitingCorrection
 from sluicegate.limits.counter import Counter
 from sluicegate.limits.lease import Lease, SharedCounters
@@ -38,6 +37,8 @@ class Ledger:
         """Counters that have grown since the notifier last emptied this set."""
         self._changed_counters: set[str] = set()
         self._changed_reservations: set[str] = set()
+        self._uncommitted: set[str] = set()
+        """Calls among those that may not leave before what they hold is on file."""
         self._closed: set[int] = set()
         self._new_windows: set[str] = set()
         self._partly_settled: set[str] = set()
@@ -64,18 +65,20 @@ class Ledger:
         """Hand over everything that has changed since the last time."""
         counters = [self.counters[name].row for name in self._changed_counters]
         corrections = self.shared.corrections.take_changes() if self.shared is not None else ((), _NONE)
-        changes = Changes(counters, self._take_reservations(), self._closed, self._new_windows, self._partly_settled, *corrections)
+        reservations = [self.open[call_id].row for call_id in self._changed_reservations]
+        changes = Changes(counters, reservations, self._closed, self._new_windows, self._partly_settled, *corrections)
+        self._changed_reservations, self._uncommitted = set(), set()
         self._changed_counters, self._closed, self._new_windows, self._partly_settled = set(), set(), set(), set()
         return changes
 
     def take_reservations(self) -> Changes:
-        """Hand over the open reservations alone, for a quick write. Only where ``needs_full_write`` is false."""
-        return Changes((), self._take_reservations(), _NONE, _NONE, _NONE)
+        """Hand over what calls hold that wait for it to be on file, for a quick write. Only where ``needs_full_write`` is false.
 
-    def _take_reservations(self) -> list[ReservationRow]:
-        taken = [self.open[call_id].row for call_id in self._changed_reservations]
-        self._changed_reservations.clear()
-        return taken
+        What was raised since waits for ``take_changes``: most calls have ended by then.
+        """
+        taken, self._uncommitted = self._uncommitted, set()
+        self._changed_reservations -= taken
+        return Changes((), [self.open[call_id].row for call_id in taken], _NONE, _NONE, _NONE)
 
     def put_back(self, changes: Changes) -> None:
         """Take back changes that could not be written. What has changed since keeps its newer value.
@@ -92,6 +95,7 @@ class Ledger:
             current = self.open.get(row.call_id)
             if current is not None and current.number == row.number:
                 self._changed_reservations.add(row.call_id)
+                self._uncommitted.add(row.call_id)
                 if row.call_id in changes.partly_settled:
                     self._partly_settled.add(row.call_id)
 
@@ -157,17 +161,18 @@ class Ledger:
         The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
         Where the amounts are held in place of all that the call holds (``replaces``), that does not count against it.
         """
-        requested = [(limit.at(now), amount) for limit, amount in requested]
         held = self.open[call_id].claims if replaces and call_id in self.open else ()
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
-        claims = admitted_claims(requested, partial(self.counter, now=now), held, checks)
+        claims = admitted_claims(requested, self.counter, now, held, checks)
         if isinstance(claims, Exhausted):
             return claims
         reservation = self.hold_open(call_id, now)
         for claim in held:
             self._hold(claim, -claim.amount)
+        counters = self.counters
         for claim in claims:
-            self._hold(claim, claim.amount)
+            # Each is in the counter's present window, which it was admitted in just now.
+            counters[claim.counter].reserved += claim.amount
         reservation.claims = claims if replaces else reservation.claims + claims
         return None
 
@@ -222,19 +227,27 @@ class Ledger:
         reservation = self.open.pop(call_id, None)
         if reservation is not None:
             self._changed_reservations.discard(call_id)
+            self._uncommitted.discard(call_id)
             self._partly_settled.discard(call_id)
             self._closed.add(reservation.number)
 
-    def hold_open(self, call_id: str, now: int, draft: Mapping[str, Any] | None = None) -> Reservation:
-        """Keep a call on file while it is in flight, even without a limit; ``draft`` is its record should the process die."""
+    def hold_open(self, call_id: str, now: int, draft: Draft | None = None) -> Reservation:
+        """Keep a call on file while it is in flight, even without a limit; ``draft`` makes its record should the process die."""
         found = self.open.get(call_id)
         if found is None:
             self._last_number += 1
             found = self.open[call_id] = Reservation(call_id, now, self._last_number)
         if draft is not None:
-            found.draft = draft
+            found.draft_by(draft)
         self._changed_reservations.add(call_id)
+        self._uncommitted.add(call_id)
         return found
+
+    def redraft(self, call_id: str, draft: Draft) -> None:
+        """Have another draft for a call that has left. It does not wait until that is on file."""
+        if (found := self.open.get(call_id)) is not None:
+            found.draft_by(draft)
+            self._changed_reservations.add(call_id)
 
     def adjust(self, name: str, end: int | None, amount: int) -> int:
         """Add to what this gateway has used of a counter's window with this end, never below 0; return the change."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sluicegate.calls import estimate
 from sluicegate.calls.admission import (
     Demand,
@@ -16,7 +18,7 @@ from sluicegate.calls.call import Call
 from sluicegate.calls.record import draft_of
 from sluicegate.calls.unfinished import bound_usage
 from sluicegate.fleet.asks import Away
-from sluicegate.limits.claims import Exhausted
+from sluicegate.limits.claims import Draft, Exhausted
 from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
@@ -136,7 +138,7 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
     call.expected_nano = cost_nano
     call.sent_at = shared.clock()
     call.bound_nano = demand.worst_case_nano if limits.has_hard_budget else None
-    write_draft(shared, call, facts, expected)
+    shared.ledger.hold_open(call.id, call.started_at, draft_by(shared, call, facts, expected))
 
     def raise_to(usage: Usage) -> None:
         raised = raise_reservation(policy, prices_of(shared, call), shared.ledger, call.id, facts, expected, usage, call.started_at)
@@ -148,18 +150,18 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
                 call.bound_nano = max(call.bound_nano, call.expected_nano)
             if spent := call.abandoned_nano:
                 shared.ledger.raise_to(call.id, {"usd": call.expected_nano + spent})
-            write_draft(shared, call, facts, likely)
+            shared.ledger.redraft(call.id, draft_by(shared, call, facts, likely))
             shared.writer.flush_soon()
 
     call.on_usage = raise_to
 
 
-def write_draft(shared: Services, call: Call, facts: RequestFacts, usage: Usage) -> None:
-    """Store the record by which the call is charged if the process dies before the call ends.
+def draft_by(shared: Services, call: Call, facts: RequestFacts, usage: Usage) -> Draft:
+    """Return what makes the record by which the call is charged if the process dies before the call ends.
 
     Under a hard budget that is its bound: after a crash nobody knows how much of it was billed.
     """
     cost = call.expected_nano
     if call.bound_nano is not None:
         usage, cost = bound_usage(facts, prices_of(shared, call), call.started_at), call.bound_nano
-    shared.ledger.hold_open(call.id, call.started_at, draft_of(call, usage, cost + call.abandoned_nano))
+    return partial(draft_of, call, usage, cost + call.abandoned_nano)

@@ -33,7 +33,7 @@ _DELTA_STRINGS = {
 
 
 class MessagesUsage(UsageReader):
-    """Usage of one Messages answer. It is judged on all usage objects that were seen, each time another one is."""
+    """Usage of one Messages answer. It is judged on all usage objects that were seen, whenever it is asked for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +51,8 @@ class MessagesUsage(UsageReader):
         """Web searches whose results have come; one that failed is free."""
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
+        self._is_judged = True
+        """Whether nothing has come since the usage was last judged."""
 
     def skim(self, text: bytes) -> bool:
         """Keep several events undecoded if all of them are deltas, as most chunks of a stream are."""
@@ -80,7 +82,7 @@ class MessagesUsage(UsageReader):
             self._note_content(value, data)
             return
         self._note_message(kind, value)
-        self._judge()
+        self._is_judged = False
 
     def _note_message(self, kind: str, value: dict[str, Any]) -> None:
         """Note what an event says of the message as a whole."""
@@ -105,7 +107,7 @@ class MessagesUsage(UsageReader):
         block = value.get("content_block")
         if isinstance(block, dict) and block.get("type") == "fallback":
             self._note_fallback(block)
-            self._judge()
+            self._is_judged = False
         else:
             self.defer(data)
 
@@ -134,7 +136,13 @@ class MessagesUsage(UsageReader):
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
         count = parse_count(usage.get("output_tokens", 0)) if isinstance(usage, dict) else None
         self._is_counted, self._counted_output = is_whole and count is not None, count or 0
-        self._judge()
+        self._is_judged = False
+
+    def catch_up(self) -> None:
+        """Judge what has come since the usage was last asked for: a stream has three events that say something of it."""
+        if not self._is_judged:
+            self._is_judged = True
+            self._judge()
 
     def _note_model(self, model: Any) -> None:
         if isinstance(model, str) and model:
@@ -166,11 +174,11 @@ class MessagesUsage(UsageReader):
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""
         was_refused = self._stop_reason == "refusal"
-        if was_refused and not self._written() and not has_output_before_last(merge(self._reports)):
+        fields = merge(self._reports)
+        if was_refused and not self._written() and not has_output_before_last(fields):
             # Refused before any output: nothing is billed, whatever the usage says.
             self.usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
             return
-        fields = merge(self._reports)
         self.is_unbilled = False
         self.output_tokens = self._counted_output if self.finished and self._is_counted else None
         if self.output_tokens is not None:
@@ -178,15 +186,16 @@ class MessagesUsage(UsageReader):
             fields["output_tokens"] = self.output_tokens
         self.is_invalid = has_invalid_count(fields)
         outputs = (*self._attempts_with_output, self._written() > self._written_at_fallback) if self._attempts_with_output else ()
-        self.usage = read_usage(fields, self._model, Ending(was_refused, outputs))
-        if self.is_invalid or "input_tokens" not in fields or not (self.usage.prompt_tokens or self.output_tokens):
-            # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or
-            # never will be.
-            self.usage = None
-        self.is_final = self.usage is not None and self.output_tokens is not None
+        usage = read_usage(fields, self._model, Ending(was_refused, outputs))
+        # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or never
+        # will be.
+        is_filled = "input_tokens" in fields and (usage.prompt_tokens or self.output_tokens)
+        self.usage = usage if is_filled and not self.is_invalid else None
+        self.is_final = self._usage is not None and self.output_tokens is not None
 
     def tool_requests(self) -> ToolRequests:
         """Return the web searches: as reported, or more if more results have come than were reported by then."""
+        self.catch_up()
         self._decode_pending(self._pending_bytes)
         reported = read_usage(merge(self._reports), None).web_search_requests
         return ToolRequests(max(reported, self._searches) if not self.is_unbilled else 0)

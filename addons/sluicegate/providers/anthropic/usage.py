@@ -77,7 +77,7 @@ def has_invalid_count(fields: Fields) -> bool:
     if isinstance(split, dict) and "cache_creation_input_tokens" not in fields:
         # The split is all that is known of the cache writes.
         values += [split[name] for name in _SPLIT if split.get(name) is not None]
-    return any(parse_count(value) is None for value in values) or (searches is not None and parse_count(searches) is None)
+    return None in map(parse_count, values) or (searches is not None and parse_count(searches) is None)
 
 
 def read_usage(fields: Fields, model: str | None, ending: Ending | None = None) -> Usage:
