@@ -49,11 +49,11 @@ def prices_of(call: Call) -> Prices:
     return services().prices_for(call.provider, call.policy)
 
 
-def is_whole(call: Call, response: http.Response) -> bool:
+def is_whole(call: Call, status: int, content_type: str) -> bool:
     """Return whether an answer is of use to its client only once it is there as a whole."""
-    if call.kind != "messages" or call.facts is None or call.facts.stream or response.status_code >= 400:
+    if call.kind != "messages" or call.facts is None or call.facts.stream or status >= 400:
         return False
-    return "event-stream" not in encoding_and_type(response)[1].lower()
+    return "event-stream" not in content_type.lower()
 
 
 class Tap:
@@ -62,7 +62,7 @@ class Tap:
     passes_unchanged = True
     """Tells our layers that what it returns is what it was given, so that they may send on what has come as it came."""
 
-    def __init__(self, call: Call, response: http.Response) -> None:
+    def __init__(self, call: Call, status: int, content_encoding: str, content_type: str) -> None:
         self.call = call
         self.clock = services().clock
         self.reader: AnswerReader | None = None
@@ -70,8 +70,8 @@ class Tap:
         """Whether the answer that passes here is the one that is billed: otherwise its reader is fed where that arrives."""
         if call.reader is not None:
             self.reader = call.reader
-        elif call.kind == "messages" and response.status_code < 400:
-            self.reader = AnswerReader(reader_of(call), *encoding_and_type(response))
+        elif call.kind == "messages" and status < 400:
+            self.reader = AnswerReader(reader_of(call), content_encoding, content_type)
             self.reader.on_start = call.on_usage
         # A clock that is never set back, and takes a third of the time to read.
         self.pauses = Pauses(monotonic() * 1000 - max(0, self.clock() - (call.sent_at or call.started_at)))
@@ -109,17 +109,18 @@ class Meter(Addon):
     @observing
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put a tap on the answer as it begins."""
-        call = ensure_call(flow)
-        if call is None or call.deny is not None or call.cache == "hit" or flow.response is None:
+        call, response = ensure_call(flow), flow.response
+        if call is None or call.deny is not None or call.cache == "hit" or response is None:
             # Of these no provider's answer passes here, and nothing is billed.
             return
+        status, (content_encoding, content_type) = response.status_code, encoding_and_type(response)
         # An attribute of the flow: a reload of the chain makes another meter while answers stream through.
-        tap = flow.sluicegate_meter = Tap(call, flow.response)  # type: ignore[attr-defined]
-        if is_whole(call, flow.response):
+        tap = flow.sluicegate_meter = Tap(call, status, content_encoding, content_type)  # type: ignore[attr-defined]
+        if is_whole(call, status, content_type):
             # Read all the same as it arrives, by our own layer, and sent once its cost can stand in its headers.
             flow.sluicegate_tap = tap  # type: ignore[attr-defined]
         else:
-            flow.response.stream = tap
+            response.stream = tap
 
     def call_ended(self, flow: http.HTTPFlow) -> TokenCount | None:
         """Make the call's usage final, once. Where its output has to be counted, that is final once the count is awaited."""

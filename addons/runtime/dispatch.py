@@ -12,7 +12,7 @@ import functools
 import inspect
 import logging
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from time import perf_counter_ns as clock_ns
 from typing import Any, NoReturn
 
@@ -168,15 +168,17 @@ class CachedDispatch:
         if not found:
             return
         args = self.arguments(event)
+        subject = args[0] if args else None
         for steps in found:
             try:
                 began = clock_ns()
-                for hook, spent, _ in wanted(steps, args):
+                for hook, spent, mark in steps:
+                    if mark is not ANY_FLOW and not hasattr(subject, mark):
+                        # Most hooks are for few flows.
+                        continue
                     result = hook(*args)
-                    if result is not None and spent is not None and inspect.iscoroutine(result):
-                        result = first_wait(result, spent, began)
-                    if result is not None and inspect.isawaitable(result):
-                        await result
+                    if result is not None and (rest := rest_of(result, spent, began)) is not None:
+                        await rest
                         # What it took has been counted; the next hook starts from here.
                         began = clock_ns()
                     elif spent is not None:
@@ -208,9 +210,11 @@ class CachedDispatch:
                 await self.trigger_event(hooks.UpdateHook([subject]))
 
 
-def wanted(steps: list[Step], args: list[Any]) -> list[Step]:
-    """Return the steps that have something to do for what they are called with: most hooks are for few flows."""
-    return [step for step in steps if step[2] is ANY_FLOW or hasattr(args[0], step[2])]
+def rest_of(result: Any, spent: list[int] | None, began: int) -> Awaitable[Any] | None:
+    """Return what is still to be awaited of what a hook has returned; None for nothing."""
+    if spent is not None and inspect.iscoroutine(result):
+        return first_wait(result, spent, began)
+    return result if inspect.isawaitable(result) else None
 
 
 def first_wait(hook: Coroutine[Any, Any, Any], spent: list[int], began: int) -> Measured | None:

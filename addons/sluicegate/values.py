@@ -12,6 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
+import msgspec
+
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
 
@@ -112,8 +114,7 @@ class Deny:
     final: bool = True
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct):
     """What a call used, as the provider reported it. ``input_tokens`` excludes cache reads and writes.
 
     ``iterations`` holds the parts of a call that was served in several steps, each by a model of its own; if there are

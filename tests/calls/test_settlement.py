@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from sluicegate.calls.call import Call
 from sluicegate.calls.record import record_of
@@ -43,9 +44,9 @@ def call(usage=None, expected=EXPECTED, model=OPUS, expected_nano=12_345):
         (None, False, None, None),  # refused, or the client left before a connection was made
         (None, False, 402, None),  # our own refusal
         (REPORTED, True, 200, REPORTED),
-        (replace(REPORTED, estimated=True), True, 200, replace(REPORTED, estimated=True)),  # a stream that was cut
+        (structs.replace(REPORTED, estimated=True), True, 200, structs.replace(REPORTED, estimated=True)),  # a stream that was cut
         (None, True, 200, EXPECTED),  # an answer that cannot be read
-        (None, True, None, replace(EXPECTED, output_tokens=0)),  # no answer at all
+        (None, True, None, structs.replace(EXPECTED, output_tokens=0)),  # no answer at all
         (None, True, 400, None),
         (None, True, 529, None),
     ],
@@ -59,12 +60,12 @@ def test_the_charge_follows_the_ending(policy, usage, was_sent, status, charged)
 
 
 def test_an_unpriced_model_that_was_served_is_charged_the_one_that_was_asked_for(policy):
-    other = replace(REPORTED, model=UNKNOWN)
+    other = structs.replace(REPORTED, model=UNKNOWN)
     found = settle(call(other), policy, PRICES, was_sent=True, status=200)
-    assert found.cost_nano == PRICES.cost(replace(REPORTED, model=None), OPUS, NOW)
-    assert found.usage == replace(other, estimated=True)
+    assert found.cost_nano == PRICES.cost(structs.replace(REPORTED, model=None), OPUS, NOW)
+    assert found.usage == structs.replace(other, estimated=True)
     unpriced = settle(call(other, model=UNKNOWN), policy, PRICES, was_sent=True, status=200)
-    assert (unpriced.cost_nano, unpriced.usage) == (12_345, replace(other, estimated=True))
+    assert (unpriced.cost_nano, unpriced.usage) == (12_345, structs.replace(other, estimated=True))
     assert not other.estimated
 
 
@@ -84,8 +85,8 @@ NEW_MODEL = "gpt-6.2-sol"
 def test_a_model_without_a_price_costs_as_the_dearest_of_its_family_and_its_record_says_so(policy):
     usage = Usage(1_000, 100, model=NEW_MODEL)
     found = settle(call(usage, model=NEW_MODEL), policy, PRICES, was_sent=True, status=200)
-    assert found.cost_nano == PRICES.cost(replace(usage, model=None), "gpt-5.6-sol", NOW) == 1_000 * 4_000 + 100 * 20_000
-    assert found.usage == replace(usage, estimated=True)
+    assert found.cost_nano == PRICES.cost(structs.replace(usage, model=None), "gpt-5.6-sol", NOW) == 1_000 * 4_000 + 100 * 20_000
+    assert found.usage == structs.replace(usage, estimated=True)
     strict = replace(policy, unpriced="deny")
     assert charge_usage(strict, PRICES, usage, NEW_MODEL, NOW) is None
     lenient = replace(policy, unpriced="fallback", fallback_price=FallbackPrice(10, 20))
@@ -127,7 +128,7 @@ def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy)
 )
 def test_a_record_settles_as_the_call_did(policy, usage, was_sent, status, size):
     """Recovery after a crash and the dry run know the record alone, and must book what the running gateway has booked."""
-    ended = call(usage if was_sent and status == 200 else None, replace(EXPECTED, input_tokens=size))
+    ended = call(usage if was_sent and status == 200 else None, structs.replace(EXPECTED, input_tokens=size))
     settlement = settle(ended, policy, PRICES, was_sent=was_sent, status=status)
     ended.usage, ended.cost_nano, ended.status = settlement.usage, settlement.cost_nano, status if was_sent else None
     ended.outcome = Outcome.COMPLETED if status == 200 else Outcome.FAILED

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from sluicegate.calls.admission import expected_demand
 from sluicegate.calls.answer import Answer
@@ -166,7 +167,7 @@ def test_unknown_input_under_a_hard_budget_is_the_bounds(policy):
     call.cache_split = CacheSplit(200, 9_000, 700, 100)
     found = charged(call, policy, hard=True, status=None)
     worst = bound_usage(call.facts, PRICES, START_MS)
-    assert found.usage == replace(worst, output_tokens=3_000)
+    assert found.usage == structs.replace(worst, output_tokens=3_000)
     assert found.cost_nano == PRICES.max_cost(found.usage, call.facts.model, START_MS) < call.bound_nano
 
 

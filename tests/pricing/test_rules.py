@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from sluicegate.pricing.price_file import PriceError, read_prices
 from sluicegate.pricing.prices import Prices
@@ -63,12 +63,12 @@ def nano(rates, usage, factor="1"):
     ],
 )
 def test_the_served_tier_is_billed(model, tier, rates, factor):
-    assert PRICES.cost(replace(MIX, service_tier=tier), model, NOW) == nano(rates, MIX, factor)
+    assert PRICES.cost(structs.replace(MIX, service_tier=tier), model, NOW) == nano(rates, MIX, factor)
 
 
 def test_before_a_tier_was_listed_it_costs_its_factor():
     early = parse_iso("2026-10-11T23:59:59")
-    usage = replace(MIX, service_tier="priority")
+    usage = structs.replace(MIX, service_tier="priority")
     assert PRICES.cost(usage, "gpt-5.5", early) == nano("5 5 5 0.5 30", MIX, "2")
     assert PRICES.cost(usage, "gpt-5.5", parse_iso("2026-10-12")) == nano("12.5 12.5 12.5 1.25 75", MIX)
 
@@ -80,8 +80,8 @@ def test_before_a_tier_was_listed_it_costs_its_factor():
 def test_fable_and_mythos_5_2(model):
     assert PRICES.price(model).origin == "own"
     assert PRICES.cost(MIX, model, NOW) == nano("8 10 16 0.20 40", MIX)
-    assert PRICES.cost(replace(MIX, inference_geo="us"), model, NOW) == nano("8 10 16 0.20 40", MIX, "1.1")
-    assert PRICES.cost(replace(MIX, speed="fast"), model, NOW) == nano("8 10 16 0.20 40", MIX, "2")
+    assert PRICES.cost(structs.replace(MIX, inference_geo="us"), model, NOW) == nano("8 10 16 0.20 40", MIX, "1.1")
+    assert PRICES.cost(structs.replace(MIX, speed="fast"), model, NOW) == nano("8 10 16 0.20 40", MIX, "2")
 
 
 def test_a_window_holds_from_its_date():
@@ -95,7 +95,7 @@ def test_a_window_holds_from_its_date():
 
 @pytest.mark.parametrize(("model", "above"), [("claude-opus-4-6", "10 12.5 20 1 37.5"), ("claude-sonnet-4-6", "6 7.5 12 0.6 22.5")])
 def test_long_prompts_of_the_4_6_generation_cost_more_until_march_2026(model, above):
-    usage = replace(MIX, input_tokens=200_001 - MIX.prompt_tokens + MIX.input_tokens)
+    usage = structs.replace(MIX, input_tokens=200_001 - MIX.prompt_tokens + MIX.input_tokens)
     assert usage.prompt_tokens == 200_001
     assert PRICES.cost(usage, model, parse_iso("2026-03-12")) == nano(above, usage)
     assert PRICES.cost(usage, model, parse_iso("2026-03-13")) < nano(above, usage)
@@ -123,7 +123,7 @@ def test_long_prompts_of_the_4_6_generation_cost_more_until_march_2026(model, ab
 )
 def test_tools_cost_a_fee_on_top_of_tokens(model, count, dollars):
     tokens = PRICES.cost(MIX, model, NOW)
-    assert PRICES.cost(replace(MIX, **count), model, NOW) - tokens == int(Decimal(dollars) * 10**9)
+    assert PRICES.cost(structs.replace(MIX, **count), model, NOW) - tokens == int(Decimal(dollars) * 10**9)
 
 
 @pytest.mark.parametrize("counted_in_parts", [False, True])
@@ -271,9 +271,9 @@ def test_no_call_costs_more_than_its_bound(model, tokens, output, speed, geo, ti
 def test_a_bound_takes_a_cheap_tier_region_and_speed_at_their_word():
     most = Usage(1_000, 1_000)
     bound = PRICES.max_cost(most, "gpt-6.1-sol", NOW)
-    plain = PRICES.max_cost(replace(most, service_tier="default"), "gpt-6.1-sol", NOW)
+    plain = PRICES.max_cost(structs.replace(most, service_tier="default"), "gpt-6.1-sol", NOW)
     assert (bound, plain) == (1_000 * 8_000 + 1_000 * 30_000, 1_000 * 4_000 + 1_000 * 15_000)
-    opus = replace(most, speed="standard", inference_geo="global", service_tier="standard_only")
+    opus = structs.replace(most, speed="standard", inference_geo="global", service_tier="standard_only")
     assert PRICES.max_cost(opus, "claude-opus-5-5", NOW) == 1_000 * 4_000 + 1_000 * 20_000
     assert PRICES.max_cost(most, "claude-opus-5-5", NOW) == (1_000 * 8_000 + 1_000 * 40_000) * 11 // 10
     assert PRICES.max_cost(most, "nobodys-model", NOW) is None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from sluicegate.calls.answer import Answer
 from sluicegate.calls.call import Call
@@ -59,7 +59,7 @@ def test_what_is_handed_over(examined):
     seen = examined(sent_at=START + 5, first_byte_at=START + 900, agent_id="a", cache="miss")
     assert (seen.session, seen.agent_id, seen.model, seen.has_breakpoints) == (("", "s", "alice"), "a", OPUS, True)
     assert (seen.started_at, seen.sent_at, seen.ready_at, seen.header) == (START, START + 5, START + 900, "beta")
-    assert examined(answer=Answer(replace(USED, model=None))).model == OPUS
+    assert examined(answer=Answer(structs.replace(USED, model=None))).model == OPUS
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from sluicegate.calls.admission import Demand, admit
 from sluicegate.calls.call import Call
@@ -209,7 +211,7 @@ def ended(services: Services, call: Call, turn: Turn) -> None:
     usage = turn.usage
     if turn.ending in ("cut", "left"):
         call.outcome = Outcome.FAILED if turn.ending == "cut" else Outcome.CANCELLED
-        usage = replace(usage, output_tokens=usage.output_tokens // 3 + 1, estimated=True)
+        usage = structs.replace(usage, output_tokens=usage.output_tokens // 3 + 1, estimated=True)
     call.usage, call.first_byte_at = usage, turn.at + min(turn.latency_ms, 350 + turn.latency_ms // 12)
     call.response_bytes = usage.output_tokens * 90
     call.cost_nano = services.prices.cost(usage, turn.model, turn.at) or 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import structs
 
 from sluicegate.calls.answer import Answer, AnswerReader
 from sluicegate.pricing.prices import Prices
@@ -22,7 +23,7 @@ STREAMS = Path(__file__).resolve().parents[1] / "data" / "streams"
 CONTENT_TYPES = {".sse": "text/event-stream; charset=utf-8", ".frames": "application/vnd.amazon.eventstream"}
 """How streams are labelled, by the suffix of their files."""
 
-COUNTS = tuple(f.name for f in fields(Usage) if f.type == "int")
+COUNTS = tuple(f.name for f in structs.fields(Usage) if f.type is int)
 """The counts of a usage, by name."""
 
 

@@ -7,10 +7,11 @@ import re
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from sluicegate.values import Usage
 
@@ -91,7 +92,7 @@ class Entry:
 
     def head(self) -> str:
         """Return all but body and owner as text; ``read_head`` reads it."""
-        told = [self.content_type, self.answer_id, self.created_s, asdict(self.usage)]
+        told = [self.content_type, self.answer_id, self.created_s, msgspec.to_builtins(self.usage)]
         # Answers without a pace are written as they were by versions that knew none.
         return json.dumps([*told, b64encode(self.pace).decode()] if self.pace else told)
 

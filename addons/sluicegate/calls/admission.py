@@ -7,9 +7,10 @@ alone; the dry run applies them all to calls on record. Nothing here reads a clo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from sluicegate.calls.bound import worst_case_nano
 from sluicegate.calls.refusal import budget_message, model_message, prefixed_message, rate_message

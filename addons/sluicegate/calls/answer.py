@@ -6,7 +6,9 @@ Pure: bytes go in, an ``Answer`` comes out when it has ended. What the call is c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.providers.answers.event_stream import CONTENT_TYPE, EventStreamText, FrameError, sent_event

@@ -67,8 +67,8 @@ class Keyring:
 
     def note_response(self, provider: Provider, key: ProviderKey, caller: str, status: int, now: int) -> None:
         """Note the status the provider answered to a call of virtual key ``caller`` that carried this key."""
-        entry = (provider.name, key)
         if status in REJECTED_STATUSES:
+            entry = (provider.name, key)
             current = self._current(entry, now)
             if caller not in current:
                 logger.warning(
@@ -76,7 +76,7 @@ class Keyring:
                     *(provider.name, status, key.name, iso(now + SET_ASIDE_MS), caller or "an unknown virtual key"),
                 )
             self._rejections[entry] = current | {caller: now + SET_ASIDE_MS}
-        elif status < 400 and self._rejections.pop(entry, None) is not None:
+        elif status < 400 and self._rejections and self._rejections.pop((provider.name, key), None) is not None:
             logger.warning("%s accepts provider key %s again", provider.name, key.name)
 
     def set_aside_until(self, provider: Provider, key: ProviderKey, callers: int, now: int) -> int | None:

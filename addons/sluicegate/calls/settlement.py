@@ -6,9 +6,10 @@ Pure arithmetic on values: nothing here reads a clock or a file. The addons, the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Literal
+
+from msgspec.structs import replace
 
 from sluicegate.calls.bound import dearest_nano
 from sluicegate.calls.call import Call, Settlement

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sluicegate.calls.bound import worst_case_usage
 from sluicegate.calls.call import Call

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from sluicegate.model_names import undated
 from sluicegate.prompt_caching.diagnosis import Diagnosis, diagnose

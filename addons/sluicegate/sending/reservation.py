@@ -59,6 +59,11 @@ async def reserve(
 
     There is no wait between the last look at the limits and the hold.
     """
+    fleet = shared.fleet
+    if fleet is None:
+        now = shared.clock()
+        full = shared.ledger.reserve(call.id, requested, now, checks, replaces=replaces)
+        return None if full is None else deny_exhausted(full, now)
     known = len(checks)
 
     def attempt() -> Exhausted | None:
@@ -68,12 +73,11 @@ async def reserve(
         del checks[known:]
         return shared.ledger.reserve(call.id, requested, shared.clock(), checks, replaces=replaces)
 
-    fleet = shared.fleet
-    if fleet is not None and (refusal := fleet.refusal_of_silence(shared.policy)) is not None:
+    if (refusal := fleet.refusal_of_silence(shared.policy)) is not None:
         return refusal
     exhausted: Exhausted | None = None
     exhausted = first = attempt()
-    if first is not None and fleet is not None:
+    if first is not None:
         held = shared.ledger.open.get(call.id) if replaces else None
         own = {(claim.counter): claim.amount for claim in held.claims} if held is not None else {}
         needed = [(limit, amount - own.get(limit.counter, 0)) for limit, amount in requested]

@@ -35,7 +35,7 @@ MAX_KEPT_CHARACTERS = 8 << 20
 MAX_FINISH_REASONS = 16
 """Candidates whose reasons to end are kept; the others' are not."""
 
-_FINISH_REASON = re.compile(r"[A-Za-z_-]{1,64}")
+MAX_FINISH_REASON_CHARS = 64
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class UsageReader(ABC):
 
     def note_finish_reason(self, reason: object) -> None:
         """Note why a candidate has ended."""
-        if isinstance(reason, str) and _FINISH_REASON.fullmatch(reason) and len(self.finish_reasons) < MAX_FINISH_REASONS:
+        if isinstance(reason, str) and len(self.finish_reasons) < MAX_FINISH_REASONS and is_finish_reason(reason):
             self.finish_reasons = (*self.finish_reasons, reason)
 
     @abstractmethod
@@ -208,6 +208,11 @@ def _values_of(text: bytes) -> list[Any]:
     if len(values) == count and joined.startswith(b","):
         return list(values)
     return [parse_json(data) for _, data in events_of(text)]
+
+
+def is_finish_reason(reason: str) -> bool:
+    """Return whether a text is a word by which an answer may end."""
+    return len(reason) <= MAX_FINISH_REASON_CHARS and reason.isascii() and reason.replace("_", "").replace("-", "").isalpha()
 
 
 def parse_count(value: Any) -> int | None:

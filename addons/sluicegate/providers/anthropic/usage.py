@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from sluicegate.providers.answers.reported_counts import unexplained_zeros
 from sluicegate.providers.answers.usage_reader import parse_count

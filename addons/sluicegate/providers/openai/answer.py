@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from sluicegate.providers.answers.plain_chunks import plain_chat_chunk
 from sluicegate.providers.answers.reported_counts import parse_report, reports_in
