@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -193,7 +192,7 @@ def test_text_that_was_counted_is_charged_whatever_the_model_is_believed_to_writ
     for counted in (1_000, 500_000):
         call = thinker.call(1_000)
         call.facts = call.facts._replace(max_tokens=None, extent=Extent())
-        call.answer = replace(call.answer, usage=None, error=None)
+        call.answer = structs.replace(call.answer, usage=None, error=None)
         call.was_cut, call.delivered_tokens = False, counted
         found = charged(call, policy, hard=True)
         bounds.append(call.bound_nano)
@@ -228,7 +227,7 @@ def test_an_end_without_a_count_may_have_used_all_that_was_allowed(policy):
 
 def test_an_output_that_the_end_has_counted_is_taken(policy):
     call = Thinker(100).call(5_000)
-    call.answer = replace(call.answer, usage=None, output_tokens=77)
+    call.answer = structs.replace(call.answer, usage=None, output_tokens=77)
     assert charged(call, policy).usage.output_tokens == 77
 
 

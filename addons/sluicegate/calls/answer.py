@@ -6,8 +6,8 @@ Pure: bytes go in, an ``Answer`` comes out when it has ended. What the call is c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from sluicegate.providers.answers.content_encoding import ContentDecoder
@@ -26,8 +26,7 @@ _MAX_HEAD_BYTES = 4096
 _FIELDS = (b"event:", b"data:", b"id:", b"retry:")
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """What was read of a provider's answer to a model call, judged when the answer has ended."""
 
     usage: Usage | None = None

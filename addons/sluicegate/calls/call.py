@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
 
 from sluicegate.calls.learning import UNKNOWN, CacheSplit, Known
 from sluicegate.providers.base import ProtocolName
@@ -65,8 +66,7 @@ def escape_unprintable(text: str) -> str:
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One governed request, from first header to settled charge. Addons fill it as the call moves down the chain."""
 
     id: str
@@ -97,14 +97,14 @@ class Call:
     """What was tried, where more than one attempt might have been needed; None for a call that simply went."""
     reader: AnswerReader | None = None
     """What reads the answer's usage where that is not the answer the client gets, because it is translated or tried again."""
-    limit_checks: list[LimitCheck] = field(default_factory=list)
+    limit_checks: list[LimitCheck] = msgspec.field(default_factory=list)
     """The checks of its limits, in order: every limit before the first one that refused has admitted it."""
     answer: Answer | None = None
     """What was read of a successful answer, once it has ended."""
     usage: Usage | None = None
     on_usage: Callable[[Usage], None] | None = None
     """Called once with the first usage that a stream reports, long before its end."""
-    listeners: list[Callable[[bytes], None]] = field(default_factory=list)
+    listeners: list[Callable[[bytes], None]] = msgspec.field(default_factory=list)
     """Other readers of the answer's chunks. Each gets a chunk once it is metered, and cannot change it."""
     upstream_error: str | None = None
     """What went wrong in an answer that began well: an error event, or an early end."""
@@ -163,7 +163,7 @@ class Call:
     """The name of the gateway that it passes, where several share a store."""
     traceparent: str | None = None
     """W3C's header of that name, as its client sent it."""
-    attribution: dict[str, str] = field(default_factory=dict)
+    attribution: dict[str, str] = msgspec.field(default_factory=dict)
     """What its client says whose it is: ``user_id``, ``project``."""
     malformed: str | None = None
     """What is wrong with that, in words; it is refused for that once its caller is known."""

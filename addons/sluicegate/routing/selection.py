@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from sluicegate.calls.admission import check_access
@@ -24,8 +25,7 @@ Used = Callable[[Limit], int]
 """What a limit's window has used, calls in flight included, in the limit's unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a call asks for, as far as routes look at it."""
 
     provider: str

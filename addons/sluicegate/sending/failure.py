@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sluicegate.calls.call import Call
 from sluicegate.calls.keyring import REJECTED_STATUSES
