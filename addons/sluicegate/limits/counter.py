@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sluicegate.limits.changes import CounterRow
 from sluicegate.limits.lease import Lease
+from sluicegate.policy.limit import Limit
+from sluicegate.windows import window
 
 _NO_WINDOW = (None, None, None)
 
@@ -87,6 +89,10 @@ class Counter:
             return self.used
         return self.previous[2] if self.previous is not None and self.previous[0] == start else None
 
+    def used_on_return(self, start: int) -> int:
+        """Return what it has used once the clock is back in the window with this start."""
+        return self.used + (self.previous[2] if self.previous is not None and self.previous[0] == start else 0)
+
     def has_window(self, end: int | None) -> bool:
         """Return whether the window with this end is the present one or the one before."""
         return self.end == end or (self.previous is not None and self.previous[1] == end)
@@ -98,3 +104,18 @@ class Counter:
         if self.previous is not None and self.previous[0] <= at < self.previous[1]:
             return (self.previous[1],)
         return None
+
+
+def own_usage(limit: Limit, found: Counter | None, anchor: int, now: int) -> tuple[int, int, int, int | None]:
+    """Return ``(used, reserved, start, end)`` of a limit's window at ``now``, other gateways left out.
+
+    ``anchor`` is that of a limit that has no counter yet.
+    """
+    start, end = window(limit.period, found.anchor if found else anchor, now) if limit.period else (now, None)
+    if found is None:
+        return 0, 0, start, end
+    if limit.period is None or start == found.start:
+        return found.used, found.reserved, found.start, found.end
+    if start < found.start:
+        return found.used_on_return(start), found.reserved, start, end
+    return 0, 0, start, end

@@ -19,7 +19,7 @@ from typing import Any
 from sluicegate.limits.changes import Changes
 from sluicegate.limits.claims import Claim, Draft, Exhausted, Reservation, admitted_claims
 from sluicegate.limits.corrections import WaitingCorrection
-from sluicegate.limits.counter import Counter
+from sluicegate.limits.counter import Counter, own_usage
 from sluicegate.limits.lease import Lease, SharedCounters
 from sluicegate.policy.limit import Limit
 from sluicegate.values import ZERO_AMOUNTS, LimitCheck, Unit
@@ -134,7 +134,7 @@ class Ledger:
         neither gives a budget back nor blocks it until the time the clock had shown.
         """
         self.move_claims(counter, start)
-        used, counter.previous = _used_on_return(counter, start), None
+        used, counter.previous = counter.used_on_return(start), None
         self.enter_window(counter, start, end, used)
 
     def move_claims(self, counter: Counter, start: int) -> None:
@@ -273,7 +273,7 @@ class Ledger:
     def usage(self, limit: Limit, now: int) -> tuple[int, int, int, int | None]:
         """Return ``(used, reserved, start, end)`` of a limit's window at ``now``. Changes nothing; any thread may call it."""
         found = self.counters.get(limit.counter)
-        used, reserved, start, end = _own_usage(limit, found, _anchor(limit, self.shared, now), now)
+        used, reserved, start, end = own_usage(limit, found, _anchor(limit, self.shared, now), now)
         if self.shared is not None:
             lease = found.lease if found is not None else self.shared.unused.get(limit.counter)
             if lease is not None and (limit.period is None or lease.start == start):
@@ -330,28 +330,12 @@ def _new_counter(limit: Limit, shared: SharedCounters | None, now: int) -> Count
     return counter
 
 
-def _own_usage(limit: Limit, found: Counter | None, anchor: int, now: int) -> tuple[int, int, int, int | None]:
-    """Return what ``usage`` does, but for other gateways; ``anchor`` is that of a limit without a counter."""
-    start, end = window(limit.period, found.anchor if found else anchor, now) if limit.period else (now, None)
-    if found is None:
-        return 0, 0, start, end
-    if limit.period is None or start == found.start:
-        return found.used, found.reserved, found.start, found.end
-    if start < found.start:
-        return _used_on_return(found, start), found.reserved, start, end
-    return 0, 0, start, end
-
-
 def forget_changes(ledger: Ledger) -> None:
     """Forget what has changed, so that a ledger that is never written does not grow."""
     for names in (ledger._changed_counters, ledger._changed_reservations, ledger._closed, ledger._new_windows):
         names.clear()
     ledger._partly_settled.clear()
-
-
-def _used_on_return(counter: Counter, start: int) -> int:
-    """Return what a counter has used once the clock is back in the window beginning at ``start``."""
-    return counter.used + (counter.previous[2] if counter.previous is not None and counter.previous[0] == start else 0)
+    ledger._uncommitted.clear()
 
 
 _NONE: frozenset[Any] = frozenset()
