@@ -311,15 +311,14 @@ def test_what_is_raised_later_waits_for_the_next_full_write_and_is_not_made_for_
     ledger.reserve("call", [(cap, 5)], 0)
     ledger.take_changes()
     ledger.reserve("leaving", [(cap, 1)], 0)
-    ledger.raise_to("call", {"usd": 8})
-    ledger.redraft("call", lambda: made.append(1) or {"id": "call"})
+    ledger.raise_to("call", {"usd": 8}, lambda: made.append(1) or {"id": "call"})
     assert [(r.call_id, r.claims[0][3]) for r in ledger.take_reservations().reservations] == [("leaving", 1)]
     assert not made
     (raised,) = ledger.take_changes().reservations
     assert (raised.call_id, raised.claims[0][3], raised.draft, made) == ("call", 8, {"id": "call"}, [1])
-    ledger.redraft("leaving", lambda: made.append(2) or {"id": "leaving"})
+    ledger.raise_to("leaving", {}, lambda: made.append(2) or {"id": "leaving"})
     ledger.release("leaving")
-    ledger.redraft("leaving", lambda: made.append(3) or {"id": "leaving"})
+    ledger.raise_to("leaving", {}, lambda: made.append(3) or {"id": "leaving"})
     assert not ledger.take_changes().reservations
     assert (made, list(ledger.open)) == ([1], ["call"])
 

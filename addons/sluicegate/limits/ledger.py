@@ -72,10 +72,7 @@ class Ledger:
         return changes
 
     def take_reservations(self) -> Changes:
-        """Hand over what calls hold that wait for it to be on file, for a quick write. Only where ``needs_full_write`` is false.
-
-        What was raised since waits for ``take_changes``: most calls have ended by then.
-        """
+        """Hand over what calls wait for, in a quick write; only where ``needs_full_write`` is false. What was raised can wait."""
         taken, self._uncommitted = self._uncommitted, set()
         self._changed_reservations -= taken
         return Changes((), [self.open[call_id].row for call_id in taken], _NONE, _NONE, _NONE)
@@ -158,8 +155,8 @@ class Ledger:
 
         A ``soft`` limit admits while used + reserved is below it, so the call that crosses the line passes and
         parallel calls cannot all be the last one. A ``hard`` limit, and any count of calls, admits only what fits.
-        The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked.
-        Where the amounts are held in place of all that the call holds (``replaces``), that does not count against it.
+        The verdict of each limit is added to ``checks``; the limits after one that refuses are not checked. Where the amounts
+        are held in place of all that the call holds (``replaces``), that does not count against it.
         """
         held = self.open[call_id].claims if replaces and call_id in self.open else ()
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
@@ -169,15 +166,14 @@ class Ledger:
         reservation = self.hold_open(call_id, now)
         for claim in held:
             self._hold(claim, -claim.amount)
-        counters = self.counters
         for claim in claims:
-            # Each is in the counter's present window, which it was admitted in just now.
-            counters[claim.counter].reserved += claim.amount
+            # In the counter's present window, in which it was admitted just now.
+            self.counters[claim.counter].reserved += claim.amount
         reservation.claims = claims if replaces else reservation.claims + claims
         return None
 
-    def raise_to(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
-        """Raise the call's claims to what is now known; a claim is never lowered before it is settled."""
+    def raise_to(self, call_id: str, amounts: Mapping[Unit, int], draft: Draft | None = None) -> None:
+        """Raise the call's claims to what is now known, never lower them, and note its other draft. Nobody waits for the file."""
         reservation = self.open.get(call_id)
         for claim in reservation.claims if reservation else ():
             more = amounts.get(claim.unit, 0) - claim.amount
@@ -185,6 +181,9 @@ class Ledger:
                 claim.amount += more
                 self._hold(claim, more)
                 self._changed_reservations.add(call_id)
+        if reservation is not None and draft is not None:
+            reservation.draft_by(draft)
+            self._changed_reservations.add(call_id)
 
     def settle(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
         """Charge ``amounts`` to the call's claims of those units and close them; a second time does nothing.
@@ -226,9 +225,8 @@ class Ledger:
         """Forget a reservation whose claims are all settled."""
         reservation = self.open.pop(call_id, None)
         if reservation is not None:
-            self._changed_reservations.discard(call_id)
-            self._uncommitted.discard(call_id)
-            self._partly_settled.discard(call_id)
+            for ids in (self._changed_reservations, self._uncommitted, self._partly_settled):
+                ids.discard(call_id)
             self._closed.add(reservation.number)
 
     def hold_open(self, call_id: str, now: int, draft: Draft | None = None) -> Reservation:
@@ -242,12 +240,6 @@ class Ledger:
         self._changed_reservations.add(call_id)
         self._uncommitted.add(call_id)
         return found
-
-    def redraft(self, call_id: str, draft: Draft) -> None:
-        """Have another draft for a call that has left. It does not wait until that is on file."""
-        if (found := self.open.get(call_id)) is not None:
-            found.draft_by(draft)
-            self._changed_reservations.add(call_id)
 
     def adjust(self, name: str, end: int | None, amount: int) -> int:
         """Add to what this gateway has used of a counter's window with this end, never below 0; return the change."""

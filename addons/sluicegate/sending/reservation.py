@@ -152,9 +152,8 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
             call.expected_usage, call.cache_split = likely, None
             if call.bound_nano is not None:
                 call.bound_nano = max(call.bound_nano, call.expected_nano)
-            if spent := call.abandoned_nano:
-                shared.ledger.raise_to(call.id, {"usd": call.expected_nano + spent})
-            shared.ledger.redraft(call.id, draft_by(shared, call, facts, likely))
+            draft = draft_by(shared, call, facts, likely)
+            shared.ledger.raise_to(call.id, {"usd": call.expected_nano + call.abandoned_nano}, draft)
             shared.writer.flush_soon()
 
     call.on_usage = raise_to
