@@ -87,6 +87,8 @@ class UsageReader(ABC):
 
     # What each answer begins with stands on the class: an instance gets what differs.
     _usage: Usage | None = None
+    _is_judged = True
+    """Whether ``usage`` and what belongs to it say all that was seen."""
     is_invalid = False
     """Whether a count that matters was reported as something that is no count."""
     finished = False
@@ -144,8 +146,14 @@ class UsageReader(ABC):
     def usage(self, usage: Usage | None) -> None:
         self._usage = usage
 
-    def catch_up(self) -> None:  # noqa: B027
-        """Judge what a reader has put off. One that puts nothing off has nothing to do here."""
+    def catch_up(self) -> None:
+        """Judge what has come since the usage was last asked for, where a reader has put that off."""
+        if not self._is_judged:
+            self._is_judged = True
+            self._judge()
+
+    def _judge(self) -> None:  # noqa: B027
+        """Say what is billed by all that was seen so far."""
 
     def deliver(self, text: Any) -> None:
         """Count a string that the model wrote; anything else is nothing."""

@@ -51,8 +51,6 @@ class MessagesUsage(UsageReader):
         """Web searches whose results have come; one that failed is free."""
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
-        self._is_judged = True
-        """Whether nothing has come since the usage was last judged."""
 
     def skim(self, text: bytes) -> bool:
         """Keep several events undecoded if all of them are deltas, as most chunks of a stream are."""
@@ -137,12 +135,6 @@ class MessagesUsage(UsageReader):
         count = parse_count(usage.get("output_tokens", 0)) if isinstance(usage, dict) else None
         self._is_counted, self._counted_output = is_whole and count is not None, count or 0
         self._is_judged = False
-
-    def catch_up(self) -> None:
-        """Judge what has come since the usage was last asked for: a stream has three events that say something of it."""
-        if not self._is_judged:
-            self._is_judged = True
-            self._judge()
 
     def _note_model(self, model: Any) -> None:
         if isinstance(model, str) and model:
