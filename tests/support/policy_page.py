@@ -58,6 +58,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("Export by OTLP", otlp_schema.Otlp, "server.otlp"),
     ("Other hosts", server_schema.Egress, "egress"),
     ("Sign-in", sign_in_schema.Oidc, "oidc"),
+    ("Managed settings", sign_in_schema.ManagedSettings, "managed_settings"),
     ("Operators", schema.Operator, "operators[]"),
     ("How the policy is changed", server_schema.Management, "policy"),
 )
@@ -71,6 +72,7 @@ SEE = {
     "Cached answers": "caching.md",
     "Retention": "operations.md",
     "Sign-in": "sign-in.md",
+    "Managed settings": "sign-in.md",
     "The gateway's port": "install.md",
     "Export by OTLP": "metrics.md",
     "Other hosts": "security.md",
@@ -93,6 +95,7 @@ _KINDS = (
     ("labels", labels.Labels, "up to 16 names with values in quotes"),
     ("size", cache_schema.Size, "a whole number of bytes, or of `KB`, `MB`, `GB` or `TB`, such as `2GB`, at most `1TB`"),
     ("share", cache_schema.Share, "a number between 0 and 1, such as `0.95`"),
+    ("settings", sign_in_schema.Settings, "keys and values of Claude Code's `managed-settings.json`"),
     ("fraction", routes.Fraction, "a number from 0 to 1"),
     ("percent", fields.Percent, "a whole number from 1 to 100"),
     ("text", fields.Text, "one line of up to 500 characters; a description or a secret up to 4000"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
 from sluicegate.services import Services
+from sluicegate.sign_in import sign_ins
 from sluicegate.sign_in.tokens import digest_of
 from sluicegate.web.app import build
 from support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
@@ -23,6 +26,7 @@ HOST = "127.0.0.1:8080"
 BASE = f"http://{HOST}"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 ALICE = {"sub": "00u-alice", "email": "alice@acme.example", "email_verified": True, "name": "Alice", "groups": ["all", "eng"]}
+CLAUDE_CODE = "claude-code/2.1.332 (external, cli)"
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
 
@@ -64,12 +68,12 @@ class Site:
         answer = self.client.request(method, url, headers=headers, content=body, follow_redirects=False)
         return answer.status_code, list(answer.headers.items()), answer.content
 
-    def form(self, path: str, **fields: str) -> Any:
-        return self.client.post(path, data=fields, headers={"user-agent": "claude-cli/2.1.332"})
+    def form(self, path: str, client: str = "another-client/1", **fields: str) -> Any:
+        return self.client.post(path, data=fields, headers={"user-agent": client})
 
     def ask(self) -> dict[str, Any]:
         """Ask for a device code, as a client does."""
-        answer = self.form("/oauth/device_authorization", surface="claude_code")
+        answer = self.form("/oauth/device_authorization", CLAUDE_CODE, surface="claude_code")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
@@ -97,8 +101,13 @@ class Site:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def renew(self, tokens: dict[str, Any]) -> Any:
-        return self.form("/oauth/token", grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+    def renew(self, tokens: dict[str, Any], client: str = "another-client/1") -> Any:
+        return self.form("/oauth/token", client, grant_type="refresh_token", refresh_token=tokens["refresh_token"])
+
+    def from_address(self, address: str) -> Site:
+        """Send what follows from another address."""
+        self.client = TestClient(self.client.app, base_url=self.client.base_url, client=(address, 5))
+        return self
 
     def whoami(self, tokens: dict[str, Any]) -> Any:
         return self.client.get("/api/session", headers={"authorization": f"Bearer {tokens['access_token']}"})
@@ -143,7 +152,7 @@ def test_a_person_signs_in_and_becomes_a_user_with_a_session_key(site):
     assert site.poll(asked).json() == {"error": "authorization_pending"}
     site.provider.person = ALICE
     browser, page = site.to_approval(asked)
-    for shown in ("alice@acme.example", "Alice", asked["user_code"], "claude-cli/2.1.332", "127.0.0.1"):
+    for shown in ("alice@acme.example", "Alice", asked["user_code"], CLAUDE_CODE, "127.0.0.1"):
         assert shown in page.words
     assert site.poll(asked).json() == {"error": "authorization_pending"}
     assert "You are signed in" in browser.submit(page, "/device/decision", decision="approve").words
@@ -155,7 +164,7 @@ def test_a_person_signs_in_and_becomes_a_user_with_a_session_key(site):
     assert (key.kind, key.user_id, key.team_id, key.digest) == ("session", "alice@acme.example", "team-engineering", b"")
     assert site.services.audit_trail.read(limit=1)[0][0]["who"] == "alice@acme.example"
     (row,) = site.admin("GET", "/api/sign-ins").json()["sign_ins"]
-    assert (row["user_id"], row["source"], row["client"]) == ("alice@acme.example", "127.0.0.1", "claude-cli/2.1.332")
+    assert (row["user_id"], row["source"], row["client"]) == ("alice@acme.example", "127.0.0.1", CLAUDE_CODE)
 
 
 def test_a_device_code_gives_tokens_once(site):
@@ -275,10 +284,10 @@ def test_without_a_way_to_ask_again_a_sign_in_lasts_a_day(site):
 
 def test_after_its_lifetime_a_sign_in_ends_whatever_happens(site):
     tokens = site.sign_in()
-    for _ in range(30):
-        site.now += DAY - HOUR
-        tokens = site.renew(tokens).json()
-    site.now += 2 * DAY
+    site.now += 30 * DAY - HOUR
+    tokens = site.renew(tokens).json()
+    assert tokens["expires_in"] == 3600
+    site.now += HOUR
     assert site.renew(tokens).json()["error"] == "invalid_grant"
 
 
@@ -377,6 +386,77 @@ def test_without_oidc_nobody_signs_in_and_tokens_end(site):
         assert site.form(path).status_code == 404
 
 
+# -- managed settings ----------------------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "managed_settings": {
+        "default": {"permissions": {"deny": ["WebFetch"]}, "env": {"B": "ü", "A": "1"}, "cleanupPeriodDays": 30.0},
+        "groups": {"ops": {"env": {}}, "eng": {"model": "claude-opus-5-5", "env": {"A": "2"}}},
+    }
+}
+
+
+def test_claude_code_is_told_what_its_persons_group_is_to_run_with(site):
+    site.govern(SETTINGS)
+    tokens = site.sign_in()
+    own = {"authorization": f"Bearer {tokens['access_token']}"}
+    answer = site.client.get("/managed/settings", headers=own)
+    found = answer.json()
+    assert found.keys() == {"uuid", "checksum", "settings"}
+    expected = {"permissions": {"deny": ["WebFetch"]}, "model": "claude-opus-5-5", "env": {"A": "2"}, "cleanupPeriodDays": 30}
+    assert found["settings"] == expected
+    text = '{"cleanupPeriodDays":30,"env":{"A":"2"},"model":"claude-opus-5-5","permissions":{"deny":["WebFetch"]}}'
+    assert found["checksum"] == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    assert answer.headers["etag"] == f'"{found["checksum"]}"'
+    assert "x-cc-gateway-version" not in answer.headers
+
+    def ask(tag: str) -> Any:
+        return site.client.get("/managed/settings", headers=own | {"if-none-match": tag})
+
+    assert ask(answer.headers["etag"]).status_code == 304
+    assert ask(f'W/{answer.headers["etag"]}, "x"').status_code == 304
+    assert ask('"sha256:0"').json() == found
+    # "Is there anything for me?" is answered as if it were not asked.
+    assert ask("*").json() == found
+
+
+@pytest.mark.parametrize(
+    ("written", "status", "settings"),
+    [
+        (None, 404, None),
+        ({"groups": {"ops": {"model": "x"}}}, 404, None),
+        ({"default": {}}, 200, {}),
+        ({"groups": {"eng": {}}}, 200, {}),
+    ],
+)
+def test_where_there_are_no_managed_settings_is_not_where_they_are_empty(site, written, status, settings):
+    site.govern({"managed_settings": written} if written is not None else {})
+    own = {"authorization": f"Bearer {site.sign_in()['access_token']}"}
+    answer = site.client.get("/managed/settings", headers=own)
+    assert (answer.status_code, answer.json().get("settings")) == (status, settings)
+
+
+def test_a_virtual_key_has_the_settings_of_the_group_whose_team_it_is_of(site):
+    keys = [{"id": "vk-ci", "value": "the-value-of-ci", "team_id": "team-engineering"}]
+    site.govern(SETTINGS | {"virtual_keys": keys})
+    own = {"authorization": "Bearer the-value-of-ci"}
+    assert site.client.get("/managed/settings", headers=own).json()["settings"]["model"] == "claude-opus-5-5"
+
+
+def test_a_sign_in_that_has_ended_is_told_so_however_often_it_asks(site):
+    site.govern(SETTINGS)
+    tokens = site.sign_in()
+    site.now += 2 * HOUR
+    own = {"authorization": f"Bearer {tokens['access_token']}"}
+    answers = [site.client.get("/managed/settings", headers=own) for _ in range(10)]
+    assert [a.status_code for a in answers] == [401] * 10
+    assert answers[0].json()["error"]["type"] == "authentication_error"
+    assert answers[0].headers["x-should-retry"] == "false"
+    guesses = [site.client.get("/managed/settings", headers={"authorization": f"Bearer guess-{i}"}) for i in range(7)]
+    assert [a.status_code for a in guesses] == [401] * 5 + [429] * 2
+    assert site.client.get("/managed/settings").status_code in (401, 429)
+
+
 # -- attacks ------------------------------------------------------------------------------------------------------------
 
 
@@ -390,7 +470,7 @@ def test_codes_cannot_be_guessed(site):
     assert (held := browser.submit(page, "/device", user_code=asked["user_code"])).status == 429
     assert "retry-after" in held.headers
     # From another address it is not held up.
-    site.client = TestClient(site.client.app, base_url=BASE, client=("127.0.0.2", 5))
+    site.from_address("127.0.0.2")
     site.provider.person = ALICE
     assert "Is this you?" in site.to_approval(asked)[1].words
 
@@ -402,6 +482,34 @@ def test_a_refresh_token_that_comes_again_ends_its_sign_in(site):
     assert (stolen.status_code, stolen.json()["error"]) == (401, "invalid_grant")
     assert site.renew(second).json()["error"] == "invalid_grant"
     assert site.whoami(second).status_code == 401
+
+
+def test_sessions_of_claude_code_that_share_a_sign_in_do_not_end_it(site):
+    """Each terminal remembers the refresh token it has read: two that renew at once get the same, a late one is only refused."""
+    first = site.sign_in()
+    second = site.renew(first, CLAUDE_CODE).json()
+    assert site.renew(first, CLAUDE_CODE).json() == second
+    site.now += MINUTE
+    late = site.renew(first, CLAUDE_CODE)
+    assert (late.status_code, late.json()["error"]) == (401, "invalid_grant")
+    third = site.renew(second, CLAUDE_CODE).json()
+    assert site.whoami(third).status_code == 200
+    elsewhere = site.from_address("127.0.0.9").renew(second, CLAUDE_CODE)
+    assert elsewhere.json()["error"] == "invalid_grant"
+    assert site.whoami(third).status_code == 401, "whoever sends it from another machine has copied it"
+
+
+def test_two_sessions_that_renew_in_the_same_moment_get_the_same_tokens(site):
+    first = site.sign_in()
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(site.renew(first, CLAUDE_CODE))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [a.status_code for a in answers] == [200] * 4
+    assert len({a.text for a in answers}) == 1
+    assert site.provider.asked.count("/token") == 2
 
 
 def test_tokens_of_one_kind_are_not_taken_for_the_other(site):
@@ -558,12 +666,11 @@ def test_strangers_cannot_fill_the_memory(site):
     assert len(site.services.sign_ins.devices) == 1
 
 
-def test_a_users_oldest_sign_ins_end_when_there_are_too_many(site):
-    first = site.sign_in()
-    for _ in range(20):
-        site.sign_in()
-    assert site.whoami(first).status_code == 401
-    assert len(site.admin("GET", "/api/sign-ins").json()["sign_ins"]) == 20
+def test_a_users_oldest_sign_ins_end_when_there_are_too_many(site, monkeypatch):
+    monkeypatch.setattr(sign_ins, "MAX_PER_USER", 2)
+    first, second, third = (site.sign_in() for _ in range(3))
+    assert [site.whoami(tokens).status_code for tokens in (first, second, third)] == [401, 200, 200]
+    assert len(site.admin("GET", "/api/sign-ins").json()["sign_ins"]) == 2
 
 
 def test_what_has_ended_is_deleted(site):

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from support.command import sluicegate
 from support.harness import OPUS, Gateway, ask, eventually
 from support.oidc_provider import CLIENT_SECRET, OidcProvider
 from support.sign_in_browser import Browser
@@ -92,6 +93,24 @@ def test_an_access_token_is_a_key_whose_calls_are_its_users(site):
         "GET", "/v1/models", headers={"authorization": f"Bearer {tokens['access_token']}", "anthropic-version": "2023-06-01"}
     )
     assert [m["id"] for m in listed.json["data"]] == MODELS
+
+
+def test_sign_ins_are_listed_and_ended_on_the_command_line(site):
+    tokens = site.sign_in()
+    of_this = ("--state-dir", site.gw.state)
+    listed = sluicegate("sign-ins", "list", *of_this)
+    assert listed.returncode == 0, listed.stderr
+    assert "alice@acme.example" in listed.stdout
+    assert "claude-cli/2.1.332" in listed.stdout
+    assert sluicegate("sign-ins", "list", "--user", "nobody", "--json", *of_this).stdout.replace("\n", "") == '{  "sign_ins": []}'
+    assert sluicegate("sign-ins", "end", *of_this).returncode == 2
+    (newest, *_) = json.loads(sluicegate("sign-ins", "list", "--json", *of_this).stdout)["sign_ins"]
+    assert sluicegate("sign-ins", "end", newest["id"], *of_this).stdout == "1 sign-in ended\n"
+    assert site.call(tokens).status == 401
+    assert sluicegate("sign-ins", "end", newest["id"], *of_this).returncode == 1
+    tokens = site.sign_in()
+    assert "ended" in sluicegate("sign-ins", "end", "--user", "alice@acme.example", *of_this).stdout
+    assert site.call(tokens).status == 401
 
 
 def test_what_ends_is_refused_with_the_next_call_of_a_connection_that_is_in_use(site):

@@ -31,6 +31,7 @@ from sluicegate.cli import (
     retention,
     route,
     run,
+    sign_ins,
     statusline,
     store,
     usage,
@@ -83,6 +84,7 @@ authority.register(_group("ca", "The certificate authority that clients of the p
 cache.register(_group("cache", "Answers that are kept and given again, and what broke providers' own caches of prompts."))
 nodes.register(_group("nodes", "The gateways that share a store."))
 store.register(_group("store", "Move a gateway's state into the database that several gateways share."))
+sign_ins.register(_group("sign-ins", "Who is signed in, on which machine."))
 alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list alerts."))
 
 

@@ -38,7 +38,7 @@ def list_nodes(ctx: typer.Context) -> None:
 
     Example: sluicegate nodes list
     """
-    settings = _of_running(ctx.obj)
+    settings = of_running(ctx.obj)
     found = call_api(open_backend(settings), "GET", "/api/nodes")
     if settings.as_json:
         print_json(found)
@@ -67,7 +67,7 @@ def forget(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Its nam
 
     Example: sluicegate nodes forget gateway-b --dry-run
     """
-    settings = _of_running(ctx.obj)
+    settings = of_running(ctx.obj)
     answer = call_api(open_backend(settings), "DELETE", f"/api/nodes/{api_path(name)}", dry_run=settings.dry_run)
     if settings.as_json:
         print_json(answer)
@@ -75,7 +75,7 @@ def forget(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Its nam
         print(answer["message"])
 
 
-def _of_running(settings: Settings) -> Settings:
+def of_running(settings: Settings) -> Settings:
     """Return the settings with the gateway that is asked: the one that is named, else the one that uses the state folder."""
     if settings.gateway is not None:
         return settings

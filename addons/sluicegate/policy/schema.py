@@ -42,7 +42,7 @@ from sluicegate.policy.projects import Repository, TrustProjectHeader
 from sluicegate.policy.raises import MAX_RAISES, Raise
 from sluicegate.policy.routes import Route
 from sluicegate.policy.server_schema import Alerts, Egress, Management, Retention, Server
-from sluicegate.policy.sign_in_schema import Oidc
+from sluicegate.policy.sign_in_schema import ManagedSettings, Oidc
 from sluicegate.providers.base import AuthForm, ProtocolName
 
 _ID: Any = Field(description="Its name in references, in the API and in records; it cannot be changed.")
@@ -297,6 +297,7 @@ class PolicyFile(Model):
     routes: tuple[Route, ...] = Field((), description="Which calls go to which providers and models; the first that fits is taken.")
     operators: tuple[Operator, ...] = Field((), description="Who may use the administration besides the holder of the admin token.")
     oidc: Oidc | None = Field(None, description="Where people sign in; absent: nobody can.")
+    managed_settings: ManagedSettings | None = Field(None, description="What Claude Code is to run with; absent: nothing is said.")
     egress: Egress = Field(default_factory=Egress, description="What happens to hosts that belong to no provider.")
     server: Server = Field(default_factory=Server, description="The gateway's own port.")
     alerts: Alerts = Field(default_factory=Alerts, description="When alerts about budgets are sent, and to whom.")

@@ -1,12 +1,13 @@
-"""The shape of ``oidc``: the identity provider that people sign in at, who may, and what they belong to."""
+"""The shape of ``oidc`` and ``managed_settings``: where people sign in, who may, what they belong to and run with."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from sluicegate.addresses import is_loopback
 from sluicegate.policy.fields import Duration, Id, Model, SecretText, Text, Url
@@ -60,11 +61,35 @@ def _access_lifetime(value: str) -> str:
     return value
 
 
+def _settings(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("write settings as a mapping, such as {permissions: {deny: [WebFetch]}}")
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return settings as JSON has them, whole numbers without a fraction. Raises ValueError for what JSON has not."""
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError("a setting's name is a text: put it in quotes")
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Decimal | float):
+        if not Decimal(value).is_finite():
+            raise ValueError("a number in settings must be finite")
+        return int(value) if value == int(value) else float(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise ValueError("a value in settings is a text, a number, true, false, null, a list or a mapping")
+
+
 SecureUrl = Annotated[Url, AfterValidator(_secure_url)]
 Origin = Annotated[SecureUrl, AfterValidator(_origin)]
 Claim = Annotated[str, AfterValidator(_claim), WithJsonSchema({"type": "string", "examples": ["email", "groups"]})]
 Scope = Annotated[str, AfterValidator(_scope)]
 Domain = Annotated[str, AfterValidator(_domain), WithJsonSchema({"type": "string", "examples": ["example.com"]})]
+Settings = Annotated[dict[str, Any], BeforeValidator(_settings), WithJsonSchema({"type": "object", "additionalProperties": True})]
 Lifetime = Annotated[Duration, AfterValidator(_lifetime)]
 AccessLifetime = Annotated[Lifetime, AfterValidator(_access_lifetime)]
 
@@ -112,3 +137,14 @@ class Oidc(Model):
         if self.users == "create" and not self.groups and not self.email_domains:
             raise ValueError("users: create lets everybody in whom the identity provider knows: write groups or email_domains too")
         return self
+
+
+class ManagedSettings(Model):
+    """What Claude Code is told to run with (its ``managed-settings.json``) once somebody has signed in here with it."""
+
+    default: Settings | None = Field(None, description="For everybody; absent: nothing for those in none of the groups.")
+    groups: dict[Text, Settings] = Field(
+        default_factory=dict,
+        description="For the members of a group of the identity provider: each key at the top in the place of the default's. "
+        "Of several groups the first.",
+    )

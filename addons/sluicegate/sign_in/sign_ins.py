@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from sluicegate.dashboard_sessions import Attempts
 from sluicegate.policy.model import Policy
@@ -29,6 +28,7 @@ from sluicegate.sign_in.errors import (
 from sluicegate.sign_in.identity import Identity, identity_of
 from sluicegate.sign_in.live_keys import LiveKeys
 from sluicegate.sign_in.oidc_client import OidcClient
+from sluicegate.sign_in.repeated_renewals import CLIENTS, Issued, RepeatedRenewals
 from sluicegate.sign_in.token_file import SignIn, Token, TokenFile
 from sluicegate.sign_in.tokens import ACCESS, REFRESH, digest_of, new_token, seal, unseal
 
@@ -36,15 +36,6 @@ logger = logging.getLogger("sluicegate")
 
 MAX_PER_USER = 20
 """Sign-ins that one user may have: beyond that the oldest ends."""
-
-
-class Issued(NamedTuple):
-    """The tokens of a sign-in, in clear for the only time."""
-
-    access_token: str
-    refresh_token: str
-    expires_in_s: int
-    email: str | None
 
 
 class SignIns:
@@ -56,6 +47,7 @@ class SignIns:
         self._file, self.provider = TokenFile(path), provider or OidcClient(clock)
         self._tokens: dict[bytes, Token] = self._file.access_tokens(clock()) if self._file.exists else {}
         self.devices, self.browsers, self.guesses = DeviceRequests(), BrowserSignIns(), Attempts()
+        self._renewals = RepeatedRenewals()
         self._version = 0
         self._in_force: tuple[Policy, int, Policy] | None = None
 
@@ -96,20 +88,45 @@ class SignIns:
             self._delete(own[MAX_PER_USER - 1 :])
             return self._issue(sign_in, oidc, identity.provider_token, now)
 
-    def renew(self, refresh_token: str, policy: Policy, admit: Callable[[Identity], object]) -> Issued:
+    def renew(self, refresh_token: str, policy: Policy, admit: Callable[[Identity], object], *, source: str, client: str) -> Issued:
         """Exchange a refresh token for new tokens, if the person may still sign in; ``admit`` follows changed groups.
 
-        Raises InvalidGrantError, ProviderDownError where nobody can say, or TokenFileError.
+        ``source`` and ``client`` are the sender's address and user agent. Raises InvalidGrantError, ProviderDownError where
+        nobody can say, or TokenFileError.
         """
-        now, digest, oidc = self._clock(), digest_of(refresh_token), policy.oidc
-        with self._lock:
-            sign_in, is_replay = self._file.use(digest, now) if self._file.exists else (None, False)
-            if sign_in is None or oidc is None:
+        digest = digest_of(refresh_token)
+        with self._renewals.turn(digest):
+            now = self._clock()
+            with self._lock:
+                sign_in, used_from = self._file.use(digest, source) if self._file.exists else (None, None)
+            if sign_in is None or policy.oidc is None:
                 raise InvalidGrantError("the refresh token is not known")
-            if is_replay:
-                logger.warning("A refresh token of %s came a second time: the sign-in %s has ended", sign_in.user_id, sign_in.id)
-                self._delete([sign_in.id])
-                raise InvalidGrantError("the refresh token was used before, so the sign-in has ended")
+            if used_from is not None:
+                return self._repeated(sign_in, digest, now, is_sharing=used_from == source and client.startswith(CLIENTS))
+            issued = self._renewed(sign_in, digest, refresh_token, policy, policy.oidc, admit, now)
+            self._renewals.note(digest, issued, now)
+            return issued
+
+    def _repeated(self, sign_in: SignIn, digest: bytes, now: int, *, is_sharing: bool) -> Issued:
+        """Judge a refresh token that was used before: somebody has copied it, unless sessions of one client share it."""
+        if is_sharing:
+            if (issued := self._renewals.issued(digest, now)) is not None:
+                return issued
+            raise InvalidGrantError("the refresh token was used before, by another session of this client")
+        self.end([sign_in.id])
+        logger.warning("A refresh token of %s came a second time: the sign-in %s has ended", sign_in.user_id, sign_in.id)
+        raise InvalidGrantError("the refresh token was used before, so the sign-in has ended")
+
+    def _renewed(
+        self,
+        sign_in: SignIn,
+        digest: bytes,
+        refresh_token: str,
+        policy: Policy,
+        oidc: Oidc,
+        admit: Callable[[Identity], object],
+        now: int,
+    ) -> Issued:
         try:
             self._require_valid(sign_in, policy, now)
             provider_token, changed = self._asked_again(sign_in, refresh_token, oidc, now)
@@ -171,7 +188,7 @@ class SignIns:
         sealed = seal(provider_token, refresh) if provider_token is not None else None
         digest = digest_of(access)
         self._file.add(replace(sign_in, provider_token=sealed), (digest, ends_at), digest_of(refresh))
-        self._tokens[digest] = Token(sign_in.id, sign_in.virtual_key_id, ends_at)
+        self._tokens[digest] = Token(sign_in.id, sign_in.virtual_key_id, ends_at, sign_in.groups)
         self._version += 1
         return Issued(access, refresh, (ends_at - now) // 1000, sign_in.email)
 
@@ -181,6 +198,11 @@ class SignIns:
             sign_in_id = self._file.sign_in_of(digest_of(token)) if self._file.exists else None
             if sign_in_id is not None:
                 self._delete([sign_in_id])
+
+    def groups_of(self, access: bytes) -> tuple[str, ...] | None:
+        """Return the groups of whoever has the access token with this hash; None where there is none."""
+        token = self._tokens.get(access)
+        return tuple(json.loads(token.groups)) if token is not None else None
 
     def current(self) -> list[SignIn]:
         """Return the sign-ins that have not ended, the newest first."""
@@ -216,6 +238,7 @@ class SignIns:
             if not self._file.exists:
                 return
             now = self._clock()
+            self._renewals.forget_old(now)
             for digest in [d for d, token in self._tokens.items() if token.ends_at <= now]:
                 del self._tokens[digest]
             self._file.delete_ended(now)

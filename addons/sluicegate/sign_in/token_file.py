@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS sign_ins (
 CREATE INDEX IF NOT EXISTS sign_ins_user ON sign_ins (user_id);
 CREATE TABLE IF NOT EXISTS tokens (
     digest BLOB PRIMARY KEY, sign_in_id TEXT NOT NULL REFERENCES sign_ins (id) ON DELETE CASCADE, is_refresh INTEGER NOT NULL,
-    ends_at INTEGER NOT NULL, used_at INTEGER) WITHOUT ROWID;
+    ends_at INTEGER NOT NULL, used_from TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tokens_sign_in ON tokens (sign_in_id);
 """
 
@@ -58,6 +58,8 @@ class Token:
     sign_in_id: str
     virtual_key_id: str
     ends_at: int
+    groups: str
+    """Those of the sign-in, a JSON list."""
 
 
 _SIGN_IN = (
@@ -82,8 +84,8 @@ class TokenFile:
     def access_tokens(self, now: int) -> dict[bytes, Token]:
         """Return the access tokens that are valid, by their hashes."""
         sql = (
-            "SELECT t.digest, t.sign_in_id, s.virtual_key_id, t.ends_at FROM tokens t JOIN sign_ins s ON s.id = t.sign_in_id "
-            "WHERE NOT t.is_refresh AND t.ends_at > ?"
+            "SELECT t.digest, t.sign_in_id, s.virtual_key_id, t.ends_at, s.groups FROM tokens t "
+            "JOIN sign_ins s ON s.id = t.sign_in_id WHERE NOT t.is_refresh AND t.ends_at > ?"
         )
         return {digest: Token(*rest) for digest, *rest in self._run(lambda conn: conn.execute(sql, (now,)).fetchall())}
 
@@ -108,22 +110,22 @@ class TokenFile:
 
         self._run(work)
 
-    def use(self, refresh: bytes, now: int) -> tuple[SignIn | None, bool]:
-        """Take a refresh token, which is valid once: return its sign-in, None where it has none, and whether it was used before."""
+    def use(self, refresh: bytes, source: str) -> tuple[SignIn | None, str | None]:
+        """Take a refresh token, which is valid once: return its sign-in if it has one, and from where it was used before."""
 
-        def work(conn: sqlite3.Connection) -> tuple[SignIn | None, bool]:
-            found = conn.execute("SELECT sign_in_id, used_at FROM tokens WHERE digest = ? AND is_refresh", (refresh,)).fetchone()
+        def work(conn: sqlite3.Connection) -> tuple[SignIn | None, str | None]:
+            found = conn.execute("SELECT sign_in_id, used_from FROM tokens WHERE digest = ? AND is_refresh", (refresh,)).fetchone()
             if found is None:
-                return None, False
+                return None, None
             row = conn.execute(f"SELECT {_COLUMNS} FROM sign_ins WHERE id = ?", (found[0],)).fetchone()  # noqa: S608
-            conn.execute("UPDATE tokens SET used_at = coalesce(used_at, ?) WHERE digest = ?", (now, refresh))
-            return (SignIn(*row) if row is not None else None), found[1] is not None
+            conn.execute("UPDATE tokens SET used_from = coalesce(used_from, ?) WHERE digest = ?", (source, refresh))
+            return (SignIn(*row) if row is not None else None), found[1]
 
         return self._run(work)
 
     def give_back(self, refresh: bytes) -> None:
         """Let a refresh token be used once more: nothing came of it."""
-        self._run(lambda conn: conn.execute("UPDATE tokens SET used_at = NULL WHERE digest = ?", (refresh,)))
+        self._run(lambda conn: conn.execute("UPDATE tokens SET used_from = NULL WHERE digest = ?", (refresh,)))
 
     def sign_in_of(self, digest: bytes) -> str | None:
         """Return the id of the sign-in that a token is of."""

@@ -14,7 +14,7 @@ from sluicegate.sign_in import members
 from sluicegate.sign_in.device_requests import LIFETIME_MS
 from sluicegate.sign_in.errors import InvalidGrantError, ProviderDownError, TooManyError
 from sluicegate.sign_in.identity import Identity
-from sluicegate.sign_in.sign_ins import Issued
+from sluicegate.sign_in.repeated_renewals import Issued
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
@@ -195,8 +195,9 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
     def admit(identity: Identity) -> None:
         members.admit(services.policy_writer, services.policy, oidc, identity)
 
+    sender = {"source": source_of(request), "client": request.http.headers.get("user-agent", "")}
     try:
-        issued = await request.run_in_thread(lambda: services.sign_ins.renew(refresh_token, services.policy, admit))
+        issued = await request.run_in_thread(lambda: services.sign_ins.renew(refresh_token, services.policy, admit, **sender))
     except InvalidGrantError as e:
         # 401 and not 400: by it the client knows that its person has to sign in again.
         return oauth_error(401, "invalid_grant", str(e))
