@@ -39,7 +39,7 @@ async def _settings(request: ApiRequest) -> Response:
     _, token = read_authorization(request.http.headers.get("authorization", ""))
     key = services.policy.virtual_keys.get(request.caller.virtual_key_id or "")
     if key is None:
-        if not token.startswith(ACCESS):
+        if token and not token.startswith(ACCESS):
             count_wrong_credential(services, request.http)
         # A sign-in that has ended is no attempt to guess one: the client asks each hour.
         message = "The sign-in or key is not, or no longer, valid: sign in again (/login)"
