@@ -7,6 +7,7 @@ import logging
 import os
 import sqlite3
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from sluicegate.caching import answer_file
 from sluicegate.caching.answer_cache import AnswerCache
-from sluicegate.caching.answer_file import AnswerFile
+from sluicegate.caching.answer_file import EVICTED_AT_ONCE, MOST_EVICTIONS, AnswerFile
 from sluicegate.caching.coalescing import PendingAnswers
 from sluicegate.caching.entry import Entry, Owner, fresh_id, identity_of
 from sluicegate.caching.forms.asked import Asked
@@ -82,6 +83,25 @@ def test_they_never_take_more_room_than_they_may(tmp_path_factory, puts, most):
     assert AnswerFile(file.path).get(kept.key) == kept
 
 
+@pytest.mark.parametrize("sizes", [(10, 200), (100, 20_000), (3000, 4095), (100_000, 200_000)])
+def test_all_that_is_on_the_disk_stays_within_the_room_log_and_free_pages_too(file, monkeypatch, sizes):
+    monkeypatch.setattr(answer_file, "LOG_BYTES", 200_000)
+    most, chance, written, number = 2_000_000, Random(1), 0, 0
+    while written < 3 * most and number < 1000:
+        size, number = chance.randint(*sizes), number + 1
+        written += size
+        file.put(entry(number, chance.randbytes(size), at=number), most)
+        assert sum(p.stat().st_size for p in file.path.parent.iterdir()) <= most
+    assert file.size > most // 3
+    # Less room, of an operator's disk that is full, is reached step by step: no look-up waits for all of it.
+    kept, gone = file.count, file.put(entry(number + 1, at=number + 1), most // 20)
+    assert 0 < len(gone) <= MOST_EVICTIONS * EVICTED_AT_ONCE
+    for more in range(number + 2, number + 2 + kept // 200):
+        file.put(entry(more, at=more), most // 20)
+    assert file.size <= most // 20
+    file.close()
+
+
 def test_no_more_answers_are_kept_than_may_be(file, monkeypatch):
     monkeypatch.setattr(answer_file, "MAX_ENTRIES", 50)
     for number in range(200):
@@ -94,9 +114,9 @@ def test_no_more_answers_are_kept_than_may_be(file, monkeypatch):
 
 def test_what_was_used_last_stays(file):
     for number in range(3):
-        file.put(entry(number, os.urandom(3000), at=number), 20_000)
+        file.put(entry(number, os.urandom(3000), at=number), 26_000)
     file.note_hits({entry(0).key: (1, 7, 100)})
-    file.put(entry(3, os.urandom(9000), at=101), 20_000)
+    file.put(entry(3, os.urandom(9000), at=101), 26_000)
     assert {int.from_bytes(k) for k in file.kept_keys()} == {0, 3}
     assert [(r["hits"], r["saved_nano"], r["used"]) for r in file.page(9, None, {})] == [(0, 0, 101), (1, 7, 100)]
     file.close()

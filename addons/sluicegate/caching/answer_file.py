@@ -31,10 +31,19 @@ MAX_ENTRIES = 250_000
 """Kept answers at most: some 20 MB of memory for what is known of them."""
 
 PAGE_BYTES = 4096
+BODY_BYTES_OF_PAGE = 4080
+"""What a page holds of a body: its links, and the pages that say which page is whose, take the rest."""
+
 ROW_BYTES = 1024
 """What an entry takes beside its body: its row and its place in the indexes."""
 
+LOG_BYTES = 2_000_000
+"""Bytes at which the write-ahead log is copied into the file and begins anew."""
+
 EVICTED_AT_ONCE = 32
+
+MOST_EVICTIONS = 8
+"""How often room is made for one answer where the policy has come to allow less than there is: look-ups wait for it."""
 
 CLEARED_AT_ONCE = 500
 """Answers deleted in one step; look-ups wait for it."""
@@ -100,7 +109,7 @@ class AnswerFile:
     def put(self, entry: Entry, max_bytes: int) -> list[bytes] | None:
         """Keep an answer in place of the one before, and return the keys of those that made room; None if it was not kept."""
         packed = zstd.compress(entry.body, options=_OPTIONS)
-        size = -(-len(packed) // PAGE_BYTES) * PAGE_BYTES + ROW_BYTES + len(entry.head())
+        size = -(-len(packed) // BODY_BYTES_OF_PAGE) * PAGE_BYTES + ROW_BYTES + len(entry.head())
         if size > max_bytes:
             return None
         return self._run(lambda conn: self._put(conn, entry, packed, size, max_bytes))
@@ -200,6 +209,8 @@ class AnswerFile:
                 raise DamagedError("the secret is missing")
             self.secret = secret
             self.size, self.count = conn.execute(_TOTALS).fetchone()
+            conn.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // PAGE_BYTES}")
+            conn.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}").fetchall()
         except BaseException:
             conn.close()
             raise
@@ -222,15 +233,30 @@ class AnswerFile:
 
     def _put(self, conn: sqlite3.Connection, entry: Entry, packed: bytes, size: int, max_bytes: int) -> list[bytes]:
         owner = [getattr(entry.owner, column) for column in OWNER_COLUMNS]
+        values = (entry.key, entry.at, entry.until, entry.at, size, 0, 0, *owner, entry.provider, entry.model, entry.head())
+        gone: list[bytes] = []
+        if size > LOG_BYTES // 2:
+            # The log would hold this answer, and overwritten all that makes room for it.
+            with transaction(conn):
+                gone = self._make_room(conn, entry.key, size, max_bytes)
+            conn.execute("PRAGMA incremental_vacuum").fetchall()
+            conn.execute(_SETTLE).fetchall()
         with transaction(conn):
-            self._delete(conn, "key = ?", [entry.key])
-            gone: list[bytes] = []
-            while self.count and (self.size + size > max_bytes or self.count >= MAX_ENTRIES):
-                gone += self._evict(conn, self.size + size - max_bytes)
-            values = (entry.key, entry.at, entry.until, entry.at, size, 0, 0, *owner, entry.provider, entry.model, entry.head())
+            gone += self._make_room(conn, entry.key, size, max_bytes)
             number = conn.execute(f"INSERT INTO answers VALUES (NULL{', ?' * len(values)})", values).lastrowid  # noqa: S608
             conn.execute("INSERT INTO bodies VALUES (?, ?)", (number, packed))
         self.size, self.count = self.size + size, self.count + 1
+        return gone
+
+    def _make_room(self, conn: sqlite3.Connection, key: bytes, size: int, max_bytes: int) -> list[bytes]:
+        """Delete the answer that is replaced, and what was used longest ago as far as there is no room; return their keys."""
+        self._delete(conn, "key = ?", [key])
+        gone: list[bytes] = []
+        room = max_bytes - min(LOG_BYTES + 2 * size, max_bytes // 4)
+        most = MOST_EVICTIONS if self.size > max_bytes else MAX_ENTRIES
+        while self.count and most and (self.size + size > room or self.count >= MAX_ENTRIES):
+            gone += self._evict(conn, self.size + size - room)
+            most -= 1
         return gone
 
     def _evict(self, conn: sqlite3.Connection, over: int) -> list[bytes]:
