@@ -200,7 +200,6 @@ class Cache(Addon):
         if is_decided(flow):
             return
         body = found.given_again(now)
-        replay = replay_of(found, body) if found.pace and shared.answers.rules(policy).pacing == "natural" else None
         call.cache, call.first_byte_at, call.response_bytes = "hit", now, len(body)
         call.saved_nano = saved_by(found, policy, shared.prices_for(found.provider, policy), now)
         headers = [*headers_of_hit(call, found, now), (COST_HEADER, "0"), (CACHE_HEADER, "hit"), ("content-length", str(len(body)))]
@@ -209,8 +208,8 @@ class Cache(Addon):
         fields = http.Headers([(name.encode(), value.encode()) for name, value in headers])
         # mitmproxy's ``Response.make`` would take as long as all else here.
         flow.response = http.Response(b"HTTP/1.1", 200, b"OK", fields, body, None, now / 1000, now / 1000)
-        if replay is not None:
-            flow.sluicegate_replay = replay  # type: ignore[attr-defined]
+        if found.pace and shared.answers.rules(policy).pacing == "natural":
+            flow.sluicegate_replay = replay_of(found, body)  # type: ignore[attr-defined]
         shared.answers.note_hit(found, now, call.saved_nano)
 
     @observing
@@ -235,6 +234,7 @@ class Cache(Addon):
             return
         replay = flow.__dict__.pop("sluicegate_replay", None)
         if replay is not None:
+            services().answers.replays.end(replay)
             call.response_bytes = replay.given_bytes
             call.first_byte_at = None if replay.first_byte_ms is None else (call.first_byte_at or 0) + replay.first_byte_ms
         capture = capture_of(flow)
@@ -293,7 +293,7 @@ def replay_of(found: Entry, body: bytes) -> Replay | None:
     if shape_of(body) == "whole":
         return None
     try:
-        return Replay(body, found.pace)
+        return services().answers.replays.begin(body, found.pace)
     except ValueError as e:
         logger.warning("The pace of a cached answer is damaged (%s), so it is given at once", e)
         return None

@@ -45,12 +45,12 @@ def _handle(stream: Any, event: events.Event) -> Commands:
 def _go_on(stream: Any) -> Commands:
     """Send what is due; end the answer, or ask to be woken for the rest."""
     replay = stream.flow.sluicegate_replay
-    # While the gateway stops, nobody is to wait for pauses.
-    is_stopping = services().draining
-    if _is_slow(stream) and not is_stopping:
+    # While the gateway stops, nobody is to wait for pauses; and mitmproxy takes whoever is woken for active.
+    has_to_end = services().draining or replay.is_overdue
+    if not has_to_end and _is_slow(stream):
         yield commands.RequestWakeup(SLOW_CLIENT_S)
         return
-    if given := replay.take(all_of_it=is_stopping):
+    if given := replay.take(all_of_it=has_to_end):
         yield SendHttp(ResponseData(stream.stream_id, given), stream.context.client)
     if not replay.is_over:
         yield commands.RequestWakeup(replay.wait_s())

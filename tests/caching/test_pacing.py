@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluicegate.caching.pacing import MAX_PAUSE_S, MAX_PIECES, MAX_WHOLE_S, MIN_PAUSE_MS, PieceTimes, Replay, schedule
+from sluicegate.caching.pacing import MAX_PAUSE_S, MAX_PIECES, MAX_WHOLE_S, MIN_PAUSE_MS, PieceTimes, Replay, Replays, schedule
 from support.hypothesis_profiles import examples
 
 
@@ -99,6 +99,19 @@ def test_what_is_left_can_be_had_at_once():
     now = 1.25
     assert (replay.take(), replay.wait_s()) == (b"cd", 0.75)
     assert (replay.take(all_of_it=True), replay.is_over, replay.given_bytes, replay.first_byte_ms) == (b"ef", True, 6, 0)
+
+
+def test_no_more_is_given_at_its_pace_than_memory_allows(monkeypatch):
+    monkeypatch.setattr("sluicegate.caching.pacing.MAX_BYTES", 10)
+    replays, packed = Replays(), noted((0.0, 4), (1.0, 6))
+    first = replays.begin(b"sixsix", packed)
+    assert replays.begin(b"fivefi", packed) is None
+    four = replays.begin(b"four", packed)
+    assert (first.size, four.size, replays.bytes) == (6, 4, 10)
+    with pytest.raises(ValueError, match=r".+"):
+        Replays().begin(b"x", b"")
+    replays.end(first)
+    assert replays.begin(b"sixsix", packed) is not None
 
 
 def test_a_clock_that_stands_still_gives_nothing_but_the_first_piece():

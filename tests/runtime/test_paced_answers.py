@@ -142,6 +142,18 @@ def test_a_client_that_reads_slowly_is_waited_for(state):
     assert wire.taken() == b"two three "
 
 
+def test_a_client_that_reads_nothing_is_not_waited_for_without_end(state):
+    wire = Wire(b"")
+    wire.receive(REQUEST)
+    state.unsent, count = 101, 0
+    while wire.woken:
+        wire.pass_time(30)
+        count += 1
+    assert count == 5
+    assert wire.taken().endswith(b"one two three ")
+    assert wire.hooks[-1] == "response"
+
+
 @pytest.mark.parametrize("is_woken", [True, False])
 def test_a_client_that_leaves_ends_its_call_once(state, is_woken):
     wire = Wire(b"")

@@ -22,6 +22,7 @@ from sluicegate.caching.file_thread import FileThread
 from sluicegate.caching.forms.asked import FORM_TAGS, Asked
 from sluicegate.caching.forms.conversion import content_type, converted, fits
 from sluicegate.caching.keyed_hash import KeyedHash
+from sluicegate.caching.pacing import Replays
 from sluicegate.caching.rules import ExactRules, RulesOfPolicy
 from sluicegate.policy.model import Policy
 
@@ -47,7 +48,7 @@ class AnswerCache:
 
     def __init__(self, state_dir: Path) -> None:
         self.file = AnswerFile(state_dir / FILENAME)
-        self.pending = PendingAnswers()
+        self.pending, self.replays = PendingAnswers(), Replays()
         self.hits = self.misses = self.stores = self.saved_nano = self.dropped = 0
         """Since the gateway started; money in nano-dollars."""
         self.rules = RulesOfPolicy(lambda policy: ExactRules.of(policy.file.cache.exact))

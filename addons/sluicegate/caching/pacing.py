@@ -14,8 +14,14 @@ MAX_PAUSE_S = 2.0
 MAX_WHOLE_S = 60.0
 """How long a whole answer takes at most; where its pauses are longer, all of them are shortened by the same factor."""
 
+MAX_GIVEN_S = 120.0
+"""How long a client that reads slowly is waited for; then the rest is handed over, as of any kept answer."""
+
 MAX_PIECES = 512
 """Pieces of an answer whose times are kept: of longer ones several are given at once."""
+
+MAX_BYTES = 64 << 20
+"""Bytes of all answers that are being given at their pace; beyond it an answer is given at once."""
 
 MIN_PAUSE_MS = 20
 """Pieces that follow each other faster than this are given at once."""
@@ -96,13 +102,32 @@ def _end_of_event(body: bytes, least: int) -> int:
     return least if end < 0 else end + 2
 
 
+class Replays:
+    """The answers that are being given at their pace, each of them in memory as long as that takes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def begin(self, body: bytes, packed: bytes) -> Replay | None:
+        """Begin to give an answer, which must be told to ``end``; None while too much is being given. Raises ValueError."""
+        if self.bytes + len(body) > MAX_BYTES:
+            return None
+        replay = Replay(body, packed)
+        self.bytes += replay.size
+        return replay
+
+    def end(self, replay: Replay) -> None:
+        """Note that an answer is no longer being given."""
+        self.bytes -= replay.size
+
+
 class Replay:
     """A kept answer that is being given again piece by piece."""
 
     def __init__(self, body: bytes, packed: bytes, clock_s: Callable[[], float] = monotonic) -> None:
         """Begin to give an answer. Raises ValueError."""
         self._body, self._pieces, self._clock_s = body, schedule(packed, body), clock_s
-        self._began_s = clock_s()
+        self._began_s, self.size = clock_s(), len(body)
         self._next = 0
         self.given_bytes = 0
         self.first_byte_ms: int | None = None
@@ -112,6 +137,11 @@ class Replay:
     def is_over(self) -> bool:
         """Return whether all of it has been given."""
         return self._next >= len(self._pieces)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Return whether its client has been waited for long enough."""
+        return self._clock_s() - self._began_s > MAX_GIVEN_S
 
     def wait_s(self) -> float:
         """Return how long it is until the next piece is to be given."""

@@ -71,7 +71,7 @@ const exact = {
       ${input("Kept for", "ttl", "30s, 5m, 1h, 1d", form)}
       ${input("Room on disk", "max_bytes", "512MB, 2GB", form)}
       ${input("Largest answer", "max_entry_bytes", "512KB, 4MB", form)}
-      <${Field} label="Streams are given" name="pacing" error=${form.error} hint="No pause is longer than 2 s, and no answer takes longer than a minute.">
+      <${Field} label="Streams are given" name="pacing" error=${form.error} hint=${form.values.pacing === "natural" ? "No pause is longer than 2 s, and no answer takes longer than a minute." : undefined}>
         ${(id) => html`<${Select} id=${id} value=${form.values.pacing} options=${Object.entries(PACED)} onInput=${(pacing) => form.set({ pacing })} />`}</${Field}></div>
     <${Field} label="Also where a call asks for a temperature above 0" name="sampled" type="checkbox" value=${form.values.sampled} error=${form.error} onInput=${(sampled) => form.set({ sampled })} />`,
 };
