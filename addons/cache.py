@@ -13,8 +13,9 @@ from typing import ClassVar, NamedTuple
 
 from mitmproxy import http
 
-from flow import Addon, call_of, enforcing, has_left, is_decided, observing, outcome_of, services
+from flow import Addon, call_of, deny, enforcing, has_left, is_decided, observing, outcome_of, services
 from sluicegate.caching.capture import Capture
+from sluicegate.caching.changed_policy import refusal_by, shares_by
 from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
 from sluicegate.caching.eligibility import why_not_kept
 from sluicegate.caching.entry import Entry
@@ -173,6 +174,14 @@ class Cache(Addon):
             if self.begins(flow, call, key, rules):
                 return None
             result = await answers.pending.wait(key, until - monotonic(), lambda: has_left(flow))
+            policy = services().policy
+            if policy is not call.policy:
+                if (refusal := refusal_by(policy, call, services().clock())) is not None:
+                    deny(flow, refusal)
+                    return None
+                now = answers.rules(policy)
+                if not now.enabled or not shares_by(policy, now.scope, call, rules.scope):
+                    return None
             if isinstance(result, Entry):
                 found = await answers.in_form(result, asked)
                 # It has waited as long as the answer took.

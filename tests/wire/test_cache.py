@@ -390,6 +390,47 @@ def test_what_a_key_may_no_longer_have_it_gets_from_no_cache(site, change):
     assert (reply.status, reply.headers.get("x-sluicegate-cache")) == (status, "miss" if status == 200 else None), reply.body
 
 
+WHILE_WAITING: dict[str, tuple[dict[str, Any], tuple[int, str | None, str | None]]] = {
+    "another model": (
+        {"provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-haiku-*"]}]},
+        (403, "model_blocked", None),
+    ),
+    "disabled": ({"is_active": False}, (401, "virtual_key_blocked", None)),
+    "gone": ({"id": "vk-other-bob"}, (401, "virtual_key_not_found", None)),
+    "moved team": ({"team_id": "team-other"}, (200, None, "miss")),
+    "renamed": ({"name": "Bob's"}, (200, None, "hit")),
+}
+"""What becomes of a key while its call waits for another's answer: its answer's status, reason and ``x-sluicegate-cache``."""
+
+
+@pytest.mark.parametrize("change", WHILE_WAITING)
+def test_a_call_that_waits_is_judged_by_the_policy_that_came_meanwhile(site, change):
+    govern(site, scope="team")
+    site.provider.gate, before = threading.Event(), site.provider.count
+    found: dict[str, Any] = {}
+    threads = []
+    for key in (VK, BOB):
+        threads.append(threading.Thread(target=lambda key=key: found.update({key: site.gw.post(ask(f"waits: {change}"), key)})))
+        threads[-1].start()
+        eventually(lambda: site.provider.count == before + 1)
+    eventually(lambda: site.api("GET", "/api/cache").json["waiting"] == 1)
+    fields, (status, reason, cache) = WHILE_WAITING[change]
+    written = json.loads(site.gw.policy.read_text())
+    next(key for key in written["virtual_keys"] if key["id"] == BOB).update(fields)
+    if change == "moved team":
+        written["teams"].append({"id": "team-other"})
+        next(user for user in written["users"] if user["id"] == "bob")["team_id"] = "team-other"
+    revision = site.gw.admin("/health").json["policy"]["revision"]
+    site.gw.govern(json.dumps(written))
+    eventually(lambda: site.gw.admin("/health").json["policy"]["revision"] != revision)
+    site.provider.gate.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    reply = found[BOB]
+    assert (reply.status, reply.reason, reply.headers.get("x-sluicegate-cache")) == (status, reason, cache), reply.body
+    assert site.provider.count == before + 1 + (cache == "miss")
+
+
 def test_a_hit_over_http2_is_an_answer_like_any_other(site):
     found = [http2_client.post(site.gw, ask("over h2"), key=VK) for _ in range(2)]
     assert [(reply.status, reply.headers.get("x-sluicegate-cache")) for reply in found] == [(200, "miss"), (200, "hit")]
