@@ -147,11 +147,19 @@ def start_server(settings: Mapping[str, str] = SETTINGS) -> Postgres:
     user = _unprivileged() if os.geteuid() == 0 else None
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    run_as: dict[str, Any] = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    env = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
+    run_as, env = _environment(folder)
     initdb = ["--pgdata", f"{folder}/data", "--username=sluicegate", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
     subprocess.run([bin_folder / "initdb", *initdb], env=env, cwd=folder, check=True, capture_output=True, **run_as)
     server = Postgres(folder, free_port())
+    launch_server(server, settings)
+    return server
+
+
+def launch_server(server: Postgres, settings: Mapping[str, str] = SETTINGS) -> None:
+    """Start a server whose folder is there, and wait until it answers."""
+    bin_folder, folder = programs(), server.folder
+    assert bin_folder is not None
+    run_as, env = _environment(folder)
     place = {"port": str(server.port), "unix_socket_directories": str(folder)}
     options = " ".join(f"-c {name}={value}" for name, value in {**settings, **place}.items())
     # It waits until the server answers, and leaves it in a session of its own, where no interrupt of the tests stops it.
@@ -159,17 +167,28 @@ def start_server(settings: Mapping[str, str] = SETTINGS) -> Postgres:
     done = subprocess.run([bin_folder / "pg_ctl", *start], env=env, cwd=folder, stdout=subprocess.DEVNULL, **run_as)
     if done.returncode != 0:
         raise RuntimeError(f"PostgreSQL does not start:\n{(folder / 'log').read_text()}")
-    return server
+
+
+def _environment(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return as whom the server's programs run, and with which variables."""
+    user = _unprivileged() if os.geteuid() == 0 else None
+    run_as: dict[str, Any] = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return run_as, {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
+
+
+def halt_server(server: Postgres, *, at_once: bool = False) -> None:
+    """Stop a server and cut its connections, ``at_once`` as a crash does; its folder stays."""
+    pid_file = server.folder / "data/postmaster.pid"
+    if pid_file.exists():
+        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGQUIT if at_once else signal.SIGINT)
+        end = time.monotonic() + WAIT_S
+        while pid_file.exists() and time.monotonic() < end:
+            time.sleep(0.02)
 
 
 def stop_server(server: Postgres) -> None:
     """Stop a server, cut its connections, and delete its folder."""
-    pid_file = server.folder / "data/postmaster.pid"
-    if pid_file.exists():
-        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGINT)
-        end = time.monotonic() + WAIT_S
-        while pid_file.exists() and time.monotonic() < end:
-            time.sleep(0.02)
+    halt_server(server)
     shutil.rmtree(server.folder, ignore_errors=True)
 
 
