@@ -30,6 +30,7 @@ from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.reaching import has_workers
 from sluicegate.fleet.store.reach import store_address
 from sluicegate.limits.free_requests import FreeRequests
+from sluicegate.limits.lease import boot_clock
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
@@ -121,7 +122,8 @@ class Services:
         is_shared = isinstance(source, StoreSource) or store_address(self.policy_watcher.current.server, env) is not None
         if is_shared or worker is not None or has_workers(state_dir):
             # Windows turn by the store's time.
-            clock = self.policy_watcher.clock = FollowedClock(clock)
+            steady = (lambda: boot_clock() // 1_000_000) if clock is wall_clock else None
+            clock = self.policy_watcher.clock = FollowedClock(clock, steady)
         self.clock = clock
         self.state_dir, self.database = state_dir, state_dir / FILENAME
         # Read now, so that no call waits for the file.

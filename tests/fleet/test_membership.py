@@ -230,3 +230,42 @@ def test_the_clock_follows_the_store_as_far_as_a_message_can_tell(asked, answere
     clock = FollowedClock(lambda: 1_000)
     clock.observe(asked, answered, store)
     assert (clock.offset_ms, clock(), clock.is_off) == (offset, 1_000 + offset, is_off)
+
+
+def test_a_machine_whose_clock_is_set_back_stays_in_the_fleets_time(caplog):
+    """The store knows no use of windows that are long over: whoever went back to one could spend its limit once more."""
+    own, steady = [NOW], [5_000]
+    clock = FollowedClock(lambda: own[0], lambda: steady[0])
+    assert clock() == NOW
+    clock.observe(5_000, 5_010, NOW + 105)
+    assert (clock(), clock.offset_ms) == (NOW + 100, 100)
+    own[0] -= HOUR_MS
+    steady[0] += 20
+    assert clock() == NOW + 120
+    with caplog.at_level(logging.WARNING):
+        clock.observe(5_020, 5_020, NOW + 120)
+    assert (clock(), clock.offset_ms, clock.is_off) == (NOW + 120, HOUR_MS + 120, True)
+    assert "3600.1 s behind the fleet's store" in caplog.text
+
+
+def test_a_window_that_turns_while_a_call_waits_does_not_refuse_it(tmp_path):
+    """The answer is about the window before, which is full."""
+    times = [NOW]
+
+    async def run():
+        async with fleet(tmp_path, 2, lambda: times[0]) as (one, other):
+            cap = limit("requests", 1)
+            assert isinstance(await one.call((cap, 1)), str)
+            await until(lambda: one.standing.tracked[cap.counter].reported == (NOW, 0, 1))
+            sync = other.store.sync
+
+            def turn(*message):
+                reply = sync(*message)
+                if message[1]:
+                    times[0] = NOW + HOUR_MS
+                return reply
+
+            other.store.sync = turn
+            return await other.call((cap, 1))
+
+    assert isinstance(asyncio.run(run()), str)

@@ -419,4 +419,8 @@ def _in_its_time(world: World) -> Iterator[None]:
             stack.enter_context(patch(where, monotonic))
         for where in ("sluicegate.fleet.standing.boot_clock", "sluicegate.limits.lease.boot_clock"):
             stack.enter_context(patch(where, boot_clock))
-        yield
+        try:
+            yield
+        finally:
+            for node in world.nodes:
+                node.reset()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sluicegate.fleet.store.protocol import Granted
 from sluicegate.fleet.tracked import Wanted
 from sluicegate.limits.claims import Exhausted
+from sluicegate.limits.counter import Counter
 from sluicegate.policy.limit import Limit
 
 MAX_RECALLS = 10
@@ -66,10 +67,18 @@ class Asks:
         """Return those to ask for now."""
         return [ask for ask in self.waiting if ask.not_before <= now and not ask.is_over()]
 
-    def after_answer(self, sent: Iterable[Ask], answers: Mapping[str, Granted], wanted: Mapping[str, Wanted], now: float) -> None:
+    def after_answer(
+        self,
+        sent: Iterable[Ask],
+        answers: Mapping[str, Granted],
+        wanted: Mapping[str, Wanted],
+        present: Mapping[str, Counter],
+        now: float,
+    ) -> None:
         """Try the calls that were asked for, and refuse those of which the store has said no.
 
-        One that neither fits nor is refused, because others behind the same limit came first, goes along with the next message.
+        One that neither fits nor is refused, because others behind the same limit came first or because the window has turned
+        meanwhile, goes along with the next message. ``present`` are the counters, in their present windows.
         """
         for ask in sent:
             if ask.is_over():
@@ -79,7 +88,9 @@ class Asks:
                 ask.resolve(None)
                 continue
             answer = answers.get(exhausted.limit.counter)
-            if answer is None or answer.allowed or not _is_refused(ask, exhausted, wanted.get(answer.counter)):
+            if answer is None or answer.allowed or answer.start != present[answer.counter].start:
+                continue
+            if not _is_refused(ask, exhausted, wanted.get(answer.counter)):
                 continue
             if answer.slack_elsewhere > 0 and ask.recalls < MAX_RECALLS:
                 ask.recalls += 1

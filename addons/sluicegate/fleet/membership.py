@@ -210,7 +210,7 @@ class Membership:
         self.error = None
         answers = self.standing.answered(message, reply)
         assert self._loop is not None
-        self.asks.after_answer(message.asks, answers, message.wanted, self._loop.time())
+        self.asks.after_answer(message.asks, answers, message.wanted, self.ledger.counters, self._loop.time())
         if self.policy_here() not in (None, reply.policy):
             self.on_policy()
         if reply.recalls:

@@ -24,7 +24,7 @@ class Message(NamedTuple):
     asks: list[Ask]
     wanted: dict[str, Wanted]
     asked_at: int
-    """By our own clock, epoch milliseconds."""
+    """By the steady clock, milliseconds."""
     until: int
     """When places in flight that it gets are others' again, by the boot clock."""
 

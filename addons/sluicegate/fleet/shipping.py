@@ -15,14 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import orjson
 
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection, transaction
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.store.protocol import FleetError
-from sluicegate.storage.store import INSERT_CALL, OWN_CALLS, SHIPPED, read_meta
+from sluicegate.storage.store import OWN_CALLS, SHIPPED, read_meta
 
 logger = logging.getLogger("sluicegate")
 
@@ -48,8 +50,14 @@ _MONEY_AND_TOKENS = ("cost_nano", "outcome", "latency_ms", "input_tokens", "outp
 
 _FOUND = (
     f"SELECT c.rowid, f.origin, {','.join(f'c.{name}' for name in COLUMNS)} FROM calls AS c "  # noqa: S608
-    "LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id = ?"
+    "LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id IN (SELECT value FROM json_each(?))"
 )
+_ID = list(COLUMNS).index("id")
+_ADD = (
+    f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) "  # noqa: S608
+    f"SELECT {','.join(f"json_extract(value, '$[{at}]')" for at in range(len(COLUMNS)))} FROM json_each(?)"
+)
+_NOTE_ORIGIN = "INSERT OR IGNORE INTO fetched_calls SELECT rowid, ? FROM calls WHERE id IN (SELECT value FROM json_each(?))"
 _OWN = f"SELECT rowid, {','.join(COLUMNS)} FROM calls WHERE rowid > ? AND {OWN_CALLS} ORDER BY rowid LIMIT ?"  # noqa: S608
 
 
@@ -179,21 +187,42 @@ def _steps(records: Sequence[Record]) -> Iterable[Sequence[Record]]:
 
 
 def write_fetched(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> bool:
-    """Write fetched records in one transaction; return whether one has changed the sums of what was there before."""
-    replaced = False
+    """Write fetched records in one transaction; return whether one has changed the sums of what was there before.
+
+    Calls that are to be written wait for it. So it has few statements whatever it holds: after each of them this thread may
+    have to wait for the interpreter. Rows of other nodes' calls are changed by this thread alone, and can be read before.
+    """
+    found: dict[str, Any] = {}
+    for row, known_origin, *values in conn.execute(_FOUND, (_json([record["id"] for record in records]),)).fetchall():
+        there = from_row(values)
+        found[there["id"]] = row, known_origin, there
+    confirmed, replaced, new = [], [], []
+    for record in records:
+        row, known_origin, there = found.get(record["id"], (None, None, None))
+        if row is None:
+            new.append(to_row(record))
+        elif origin == FROM_STORE and known_origin == UNCONFIRMED:
+            if _differs(record, there):
+                replaced.append(row)
+                new.append(to_row(record))
+            else:
+                confirmed.append(row)
+    if not (new or confirmed):
+        return False
     with transaction(conn):
-        for record in records:
-            found = conn.execute(_FOUND, (record["id"],)).fetchone()
-            if found is not None and origin == FROM_STORE and found[1] == UNCONFIRMED:
-                if _differs(record, from_row(found[2:])):
-                    conn.execute("DELETE FROM calls WHERE rowid = ?", (found[0],))
-                    found, replaced = None, True
-                else:
-                    conn.execute("UPDATE fetched_calls SET origin = ? WHERE row = ?", (FROM_STORE, found[0]))
-            if found is None:
-                row = conn.execute(INSERT_CALL, to_row(record)).lastrowid
-                conn.execute("INSERT INTO fetched_calls VALUES (?, ?)", (row, origin))
-    return replaced
+        if replaced:
+            conn.execute("DELETE FROM calls WHERE rowid IN (SELECT value FROM json_each(?))", (_json(replaced),))
+        if confirmed:
+            in_place = "UPDATE fetched_calls SET origin = ? WHERE row IN (SELECT value FROM json_each(?))"
+            conn.execute(in_place, (FROM_STORE, _json(confirmed)))
+        if new:
+            conn.execute(_ADD, (_json(new),))
+            conn.execute(_NOTE_ORIGIN, (origin, _json([row[_ID] for row in new])))
+    return bool(replaced)
+
+
+def _json(values: Sequence[Any]) -> str:
+    return orjson.dumps(values).decode()
 
 
 def _differs(one: Record, other: Record) -> bool:

@@ -52,9 +52,9 @@ class Standing:
 
     def join(self, store: FleetStore) -> None:
         """Join the fleet, and agree with it on the windows of all counters. Blocking. Raises FleetError."""
-        asked_at = self.clock.own()
+        asked_at = self.clock.steady()
         joined = store.join(self.report())
-        self.clock.observe(asked_at, self.clock.own(), joined.now)
+        self.clock.observe(asked_at, self.clock.steady(), joined.now)
         anchors = store.anchors({name: counter.anchor for name, counter in self.ledger.counters.items()})
         self.joined(joined, anchors)
         message = self.message([], everything=True)
@@ -88,7 +88,7 @@ class Standing:
         positions += self._positions_given_back({(p.counter, p.start) for p in positions})
         until = boot_clock() + CONCURRENCY_TTL_MS * 1_000_000
         holds, ended = new_drafts(self.ledger, self._told), ended_calls(self.ledger, self._told)
-        return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.own(), until)
+        return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.steady(), until)
 
     def recall(self, name: str, start: int) -> None:
         """Give back with the next message what the store notes of a window beyond what calls hold, in use here or not."""
@@ -118,7 +118,7 @@ class Standing:
 
     def answered(self, message: Message, reply: Reply) -> dict[str, Granted]:
         """Take over what the store has said; return it by counter."""
-        self.clock.observe(message.asked_at, self.clock.own(), reply.now)
+        self.clock.observe(message.asked_at, self.clock.steady(), reply.now)
         self.messages += 1
         self.live, self.last_answer = reply.live, time.monotonic()
         for call in message.holds:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +58,8 @@ def main(
     if (why := missing()) is not None:
         print(f"scripts/chaos --fleet cannot run here: {why}")
         raise typer.Exit(2)
+    # What it has started ends with it, however it is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     first = secrets.randbelow(1_000_000) if seed is None else seed
     began, broken = time.monotonic(), 0
     server = postgres.start_server()

@@ -26,6 +26,9 @@ QUIET_S = 60.0
 SPENT_BY = [key for key in KEYS if key not in ("vk-window", "vk-places")]
 """The keys by which the rest of every cap is spent: one whose window turns is never at its end."""
 
+MAX_TRIES, RETRY_S = 5, 0.5
+"""How often such a call is made again that got a 503, and after how long."""
+
 SIZES = (8_000, 1_000, 0)
 """Output of the calls that spend the rest: smaller ones when larger ones do not fit."""
 
@@ -126,16 +129,21 @@ async def _at_rest(site: Site) -> list[str]:
 
 async def _spend(site: Site, key: str, chance: random.Random) -> Attempt:
     """Spend what is left by one key, on one node and another; return the last call, which was refused."""
-    sizes = list(SIZES)
+    sizes, tries = list(SIZES), MAX_TRIES
     while True:
         most = sizes[0]
         gateway = chance.randrange(len(site.nodes))
         attempt = await site.clients.call(key, gateway, tokens_in=0, tokens_out=most, most=max(1, most))
         if attempt.status == 200:
             continue
-        if len(sizes) == 1 or attempt.status not in (402, 429):
+        if attempt.status == 503 and tries:
+            # It is told to try again: on a busy machine a database may be locked for longer than a call waits.
+            tries -= 1
+            await asyncio.sleep(RETRY_S)
+        elif len(sizes) == 1 or attempt.status not in (402, 429):
             return attempt
-        del sizes[0]
+        else:
+            del sizes[0]
 
 
 def _look(site: Site, result: Result, last: list[Attempt]) -> None:
