@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import Context
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -189,7 +190,10 @@ class Member(Node):
             copy.previous = old.previous
         for reservation in self.reservations:
             claims = [Claim(c.counter, c.unit, c.start, c.amount) for c in reservation.claims]
-            self.ledger.restore(Reservation(reservation.call_id, reservation.at, reservation.number, claims, reservation.draft))
+            restored = Reservation(reservation.call_id, reservation.at, reservation.number, claims)
+            if (draft := reservation.draft) is not None:
+                restored.draft_by(partial(dict, draft))
+            self.ledger.restore(restored)
         self.clock = FollowedClock(lambda: self.world.now + self.skew_ms)
         self.loop = Loop(self)  # type: ignore[abstract]
         self.standing = Standing(self.id, self.name, self.ledger, self.clock, lambda: ("r1", 0))
@@ -335,7 +339,7 @@ class Member(Node):
                 return
         # By its dearest claim, a crash would charge more than another window holds for it.
         least = min(amounts[rule.counter] for rule in BUDGETS)
-        self.ledger.hold_open(call_id, self.now(), {"id": call_id, "cost_nano": least, "status": 200})
+        self.ledger.hold_open(call_id, self.now(), partial(dict, id=call_id, cost_nano=least, status=200))
         self.world.tally["admitted"] += 1
         self.loop.call_later(self.world.rng.choice((0.02, 0.2, 1.5, 6.0)), self._finish, call_id, least)
 
