@@ -98,6 +98,23 @@ class Node:
         return call_id if attempt() is None else None
 
 
+def test_what_the_others_have_used_since_is_looked_at_for_alerts():
+    world = World(2)
+    one, other = world.nodes
+    name = world.limit("hard").counter
+    for node in (one, other):
+        node.ledger.settle(node.call("hard", 10), {"usd": 10})
+        node.tell()
+    # As the notifier does: it has looked at all that it knew of.
+    for node in (one, other):
+        node.ledger.charged.clear()
+    one.tell([Ask([(world.limit("hard"), 1)], lambda: None, 0.0, Future())])
+    assert (one.ledger.counters[name].used_by_all, one.ledger.charged) == (20, {name})
+    one.ledger.charged.clear()
+    one.tell([Ask([(world.limit("hard"), 1)], lambda: None, 0.0, Future())])
+    assert one.ledger.charged == set()
+
+
 def test_slack_that_a_lowered_limit_has_no_room_for_is_given_back():
     world = World(2)
     one, other = world.nodes

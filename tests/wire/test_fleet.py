@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +19,13 @@ from typing import Any
 import pytest
 
 from sluicegate.cli.main import app
+from sluicegate.operations.deployment.site import Site as SiteValues
+from sluicegate.operations.deployment.targets import prepare
 from support.api import Api
 from support.command import CliRunner
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
 from support.harness import WAIT_S, Gateway, Reply, ask, eventually
+from support.ports import free_port
 from support.postgres import Postgres
 from support.receiver import Receiver
 
@@ -64,6 +71,7 @@ KEYS = [
     limited("vk-lease", **budget(16.00)),
     limited("vk-corrected", **budget(5.00)),
     limited("vk-alert", **budget(0.10)),
+    limited("vk-balanced"),
 ]
 
 
@@ -76,7 +84,8 @@ class Site:
         providers = {"anthropic": {"base_url": provider.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}}
         alerts = {"webhooks": [{"name": "ops", "url": receiver.url, "scopes": ["virtual_key/vk-alert"]}]}
         entities = {"version": 1, "providers": providers, "virtual_keys": KEYS}
-        policy = json.dumps({**entities, "server": {"store": url}, "alerts": alerts})
+        server_part = {"store": url, "trusted_proxies": ["127.0.0.1/32"], "allow_id_as_value": True}
+        policy = json.dumps({**entities, "server": server_part, "alerts": alerts})
         self.gateways: list[Gateway] = []
         for name in NAMES:
             (folder / name).mkdir()
@@ -257,10 +266,58 @@ def test_a_correction_made_while_the_store_is_away_survives_a_kill_and_counts_on
     eventually(lambda: float(site.used("vk-corrected", 2)["used_usd"]) == pytest.approx(before + 1.30))
 
 
+def test_the_balancer_leaves_out_a_gateway_that_is_not_ready(site: Site, tmp_path: Path) -> None:
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/sbin")
+    if program is None:
+        pytest.skip("haproxy is missing: apt install haproxy")
+    port = free_port()
+    text = prepare("compose-fleet", SiteValues("llm.acme.example", 9090)).files["haproxy.cfg"]
+    text = text.replace("bind :9090", f"bind 127.0.0.1:{port}").replace("inter 2s", "inter 100ms")
+    for name, gateway in zip(("gateway-a", "gateway-b", "gateway-c"), site.gateways, strict=True):
+        text = text.replace(f"{name}:9090", f"127.0.0.1:{gateway.port}")
+    (tmp_path / "haproxy.cfg").write_text(text.replace(" resolvers docker init-addr last,libc,none", ""))
+
+    def ask_balancer() -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        try:
+            connection.request("POST", "/v1/messages", FIVE_CENTS, {"content-type": "application/json", "x-api-key": "vk-balanced"})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+        finally:
+            connection.close()
+
+    def passed() -> list[int]:
+        by_node = "SELECT * FROM calls WHERE virtual_key_id = 'vk-balanced' AND node = '{}' AND client_address = '127.0.0.1'"
+        return [len(gateway.rows(by_node.format(name))) for name, gateway in zip(NAMES, site.gateways, strict=True)]
+
+    balancer = subprocess.Popen(
+        [program, "-f", str(tmp_path / "haproxy.cfg")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        eventually(lambda: listens(port) and ask_balancer() == 200)
+        assert [ask_balancer() for _ in range(8)] == [200] * 8
+        eventually(lambda: sum(passed()) >= 9)
+        assert min(passed()) >= 2
+        # One that is killed costs no connection: it is made to another.
+        site.gateways[1].stop(signal.SIGKILL)
+        assert [ask_balancer() for _ in range(6)] == [200] * 6
+        site.gateways[1].start()
+    finally:
+        balancer.terminate()
+        balancer.wait(WAIT_S)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_node_that_stops_gives_everything_back(site: Site) -> None:
     site.gateways[1].post(FIVE_CENTS, "vk-lease")
     site.gateways[1].stop()
     node = site.nodes()["south"]
     assert (node["state"], node["leases"], node["lag"]) == ("left", 0, 0)
-    total = len(site.gateways[1].rows())
-    eventually(lambda: len(site.gateways[0].rows()) == total)
+    own = {row["id"] for row in site.gateways[1].rows() if row["node"] == "south"}
+    assert own
+    eventually(lambda: own <= {row["id"] for row in site.gateways[0].rows()})

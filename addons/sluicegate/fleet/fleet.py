@@ -182,9 +182,9 @@ class Fleet:
             # Windows follow each other from any of their beginnings.
             self.standing.shared.anchors.setdefault(total.counter, total.start)
             known = self.standing.shared.unused.get(total.counter)
+            self.standing.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
             if known is None or (known.start, known.used_elsewhere) != (total.start, total.used):
                 self._ledger.charged.add(total.counter)
-            self.standing.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
             return
         lease = counter.lease
         if lease is None or lease.start > total.start:
@@ -192,10 +192,11 @@ class Fleet:
         own, held = (counter.used, counter.reserved) if counter.start == total.start else (0, 0)
         if lease.start != total.start:
             lease = counter.lease = Lease(total.start)
-        if lease.used_elsewhere != total.used - own:
+        before = lease.used_elsewhere
+        lease.used_elsewhere, lease.held_elsewhere = total.used - own, max(0, total.held - held)
+        if lease.used_elsewhere != before:
             # Any of the nodes may be the first to see that a budget has reached a threshold.
             self._ledger.charged.add(total.counter)
-        lease.used_elsewhere, lease.held_elsewhere = total.used - own, max(0, total.held - held)
 
 
 class Gateway(Protocol):

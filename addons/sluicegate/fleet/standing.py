@@ -128,7 +128,11 @@ class Standing:
         answers: dict[str, Granted] = {}
         for granted in reply.positions:
             if (tracked := self.tracked.get(granted.counter)) is not None:
+                before = tracked.counter.used_by_all
                 tracked.answered(granted, message.until)
+                if tracked.counter.used_by_all != before:
+                    # Any of the nodes may be the first to see that a budget has reached a threshold.
+                    self.ledger.charged.add(granted.counter)
                 adopt(self.ledger, granted.counter, granted.start, tracked.end_of(granted.start), granted.spent)
                 answers[granted.counter] = granted
         return answers

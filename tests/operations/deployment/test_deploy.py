@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.cli.main import app
+from sluicegate.fleet.node import node_name
 from sluicegate.network.listener.forwarded import is_trusted
 from sluicegate.operations.deployment.site import Site, SiteError
 from sluicegate.operations.deployment.targets import TARGETS, prepare
+from sluicegate.paths import AUTHORITY
 from sluicegate.policy.loader import load
+from sluicegate.policy.store_address import store_of
 from support.certificates import self_signed
 from support.command import SLUICEGATE, CliRunner
 
@@ -242,6 +246,47 @@ def test_the_compose_file_follows_the_compose_specification():
     assert ["CMD", *json.loads(healthcheck)] == service["healthcheck"]["test"]
 
 
+def test_the_fleet_under_compose_is_three_gateways_a_database_and_a_balancer(tmp_path):
+    made = prepare("compose-fleet", SITE)
+    document = yaml.safe_load(made.files["compose.yaml"])
+    jsonschema_rs.validate(json.loads((ROOT / "tests/data/schemas/compose-spec.json").read_text()), document)
+    services, names = document["services"], ("gateway-a", "gateway-b", "gateway-c")
+    (alone,) = yaml.safe_load(prepare("compose", SITE).files["compose.yaml"])["services"].values()
+    for name in names:
+        gateway = services[name]
+        # As a single one, but that the balancer alone publishes a port, and for the store.
+        assert {k: gateway[k] for k in ("read_only", "cap_drop", "user", "security_opt", "stop_grace_period")} == {
+            k: alone[k] for k in ("read_only", "cap_drop", "user", "security_opt", "stop_grace_period")
+        }
+        assert gateway["healthcheck"]["test"] == alone["healthcheck"]["test"]
+        assert "ports" not in gateway
+        assert node_name(gateway["environment"]) == name
+        assert set(gateway["secrets"]) == {*alone["secrets"], "store"}
+        mounts = dict(reversed(x.split(":")[:2]) for x in gateway["volumes"])
+        assert mounts["/srv/llm/state"] == f"state-{name[-1]}"
+        assert mounts["/etc/sluicegate"] == "./policy"
+        assert mounts[f"/srv/llm/state/{AUTHORITY}"] == "./ca"
+        assert gateway["environment"]["SLUICEGATE_STORE"] == "file:/run/secrets/store"
+    assert services["balancer"]["ports"] == ["127.0.0.1:9090:9090"]
+    assert [name for name in services if "store" in services[name]["networks"]] == [*names, "store"]
+    assert document["networks"]["store"] == {"internal": True}
+    used = {volume.split(":")[0] for s in services.values() for volume in s["volumes"] if not volume.startswith("./")}
+    assert used == set(document["volumes"])
+    # The printed commands make what the files name: every secret, and an address that the gateways take.
+    env = {"PATH": os.environ["PATH"], "ANTHROPIC_API_KEY": "sk-ant-real"}
+    commands = [c for c in made.next_commands if not c.startswith(("cp ", "sudo ", "docker "))]
+    (tmp_path / "policy").mkdir()
+    run("sh", "-ec", "\n".join(commands), cwd=tmp_path, env=env, check=True)
+    assert {f"./secrets/{p.name}" for p in (tmp_path / "secrets").iterdir()} == {s["file"] for s in document["secrets"].values()}
+    address = store_of(None, None, {"SLUICEGATE_STORE": f"file:{tmp_path}/secrets/store"})
+    assert (address.hosts, address.user, address.database) == (
+        "store",
+        "sluicegate",
+        services["store"]["environment"]["POSTGRES_DB"],
+    )
+    assert address.password == (tmp_path / "secrets/store-password").read_text().strip()
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Return a folder with a certificate and its key, apart and together."""
@@ -266,3 +311,6 @@ def test_haproxy_accepts_its_configuration(tmp_path, certificate):
     (tmp_path / "haproxy.cfg").write_text(text.replace("/etc/haproxy/certs", str(certificate)))
     checked = run(haproxy, "-c", "-f", tmp_path / "haproxy.cfg")
     assert (checked.returncode, checked.stderr) == (0, "")
+    (tmp_path / "fleet.cfg").write_text(prepare("compose-fleet", SITE).files["haproxy.cfg"])
+    checked = run(haproxy, "-c", "-f", tmp_path / "fleet.cfg")
+    assert checked.returncode == 0, checked.stderr

@@ -5,16 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 import yaml
 
+from sluicegate.fleet.node import VARIABLE as NODE
+from sluicegate.fleet.node import node_name
 from sluicegate.operations.deployment.site import Site
 from sluicegate.operations.deployment.targets import prepare
+from sluicegate.paths import AUTHORITY
 from sluicegate.policy.loader import load
+from sluicegate.policy.store_address import VARIABLE as STORE
+from sluicegate.policy.store_address import store_of
 
 ROOT = Path(__file__).resolve().parents[3]
 HELM = ROOT / ".cache" / "helm" / "helm"
@@ -88,6 +95,69 @@ def test_one_gateway_at_a_time_without_rights_and_probed_for_health(chart):
     assert {x["name"] for x in container["volumeMounts"]} == {x["name"] for x in pod["volumes"]}
 
 
+def test_several_gateways_are_pods_with_names_volumes_and_a_store(chart, tmp_path):
+    made = render(chart, "replicas=3", "store.secretKey=store-url", "store.port=6432", "authority.existingSecret=sluicegate-ca")
+    assert set(made) == {
+        "StatefulSet", "Service", "ConfigMap", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget",
+    }  # fmt: skip
+    check(made)
+    spec, one = made["StatefulSet"]["spec"], render(chart)["Deployment"]["spec"]
+    assert (spec["replicas"], spec["podManagementPolicy"], spec["serviceName"]) == (
+        3,
+        "Parallel",
+        made["Service"]["metadata"]["name"],
+    )
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {x["name"]: x for x in container["env"]}
+    # The URL with its password is a file of the Secret, and a name that stays is each pod's own.
+    assert environment["SLUICEGATE_STORE"]["value"] == "file:/run/secrets/store-url"
+    assert environment["SLUICEGATE_NODE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert set(environment) <= {
+        "SLUICEGATE_STORE",
+        "SLUICEGATE_NODE",
+        *(x["name"] for x in one["template"]["spec"]["containers"][0]["env"]),
+    }
+    assert node_name({NODE: "gw-sluicegate-0"}) == "gw-sluicegate-0"
+    (tmp_path / "store-url").write_text("postgresql://sluicegate:secret@db.example.com/sluicegate")
+    assert store_of(None, None, {STORE: f"file:{tmp_path}/store-url"}).password == "secret"
+    assert {STORE, NODE} < set(environment)
+    # What is mounted is there, and the state folder is on the claim.
+    mounted = {x["name"]: x["mountPath"] for x in container["volumeMounts"]}
+    (claim,) = spec["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "state"
+    assert set(mounted) | {"authority"} == {x["name"] for x in pod["volumes"]} | {"state"}
+    assert Path(environment["SLUICEGATE_STATE"]["value"]).is_relative_to(mounted["state"])
+    assert {k: v for k, v in container.items() if k != "env"} == {
+        k: v for k, v in one["template"]["spec"]["containers"][0].items() if k != "env"
+    }
+    assert made["PodDisruptionBudget"]["spec"]["selector"] == spec["selector"]
+    assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    assert 6432 in [x["port"] for rule in made["NetworkPolicy"]["spec"]["egress"] for x in rule["ports"]]
+    # One gateway with a store keeps its kind, so that its volume stays.
+    assert "Deployment" in render(chart, "store.secretKey=store-url")
+
+
+def test_each_gateway_gets_the_authority_of_all_and_keeps_what_it_has(chart, tmp_path):
+    made = render(chart, "replicas=2", "store.secretKey=store-url", "authority.existingSecret=sluicegate-ca")
+    (init,) = made["StatefulSet"]["spec"]["template"]["spec"]["initContainers"]
+    given, state = tmp_path / "given", tmp_path / "volume"
+    given.mkdir()
+    state.mkdir()
+    (given / "mitmproxy-ca.pem").write_text("the fleet's")
+    (given / "..data").mkdir()
+    (mount,) = (x["mountPath"] for x in init["volumeMounts"] if x["name"] == "state")
+    program, _, code = init["command"]
+    code = code.replace("/run/authority", str(given)).replace(mount, str(state))
+    for text in ("the fleet's", "its own"):
+        done = subprocess.run([shutil.which(program) or sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        kept = state / "state" / AUTHORITY / "mitmproxy-ca.pem"
+        assert (kept.read_text(), kept.stat().st_mode & 0o777) == (text, 0o600)
+        kept.write_text("its own")
+
+
 def test_settings_change_what_they_name(chart):
     made = render(
         chart,
@@ -123,7 +193,10 @@ def test_settings_change_what_they_name(chart):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("replicas=3", "additional properties 'replicas' not allowed"),
+        ("replicas=0", "minimum: got 0, want 1"),
+        ("replicas=3", "name by store.secretKey the key of its URL in the Secret"),
+        ("replicas=3,store.secretKey=store,persistence.enabled=false", "several replicas keep a volume each"),
+        ("replicas=3,store.secretKey=store,persistence.existingClaim=mine", "several replicas keep a volume each"),
         ("service.port=80", "minimum: got 80, want 1,024"),
         ("policy=", "does not match pattern"),
         ("existingSecret=", "secrets needs an admin-token"),

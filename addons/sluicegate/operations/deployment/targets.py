@@ -101,8 +101,27 @@ TARGETS: dict[str, Target] = {
         secrets="/run/secrets",
         is_plaintext=True,
     ),
+    "compose-fleet": Target(
+        "three gateways with one budget under Docker Compose, with their PostgreSQL and HAProxy in front",
+        {**_IMAGE, "compose.yaml": "compose/fleet.yaml", "haproxy.cfg": "haproxy/fleet.cfg", "policy/policy.yaml": "policy.yaml"},
+        (
+            "cp /path/to/sluicegate-@VERSION@-*.whl .",
+            "mkdir -p -m 0700 secrets ca",
+            'printf %s "$ANTHROPIC_API_KEY" >secrets/anthropic',
+            "openssl rand -hex 32 >secrets/admin-token",
+            "openssl rand -hex 32 >secrets/store-password",
+            "printf 'postgresql://sluicegate:%s@store/sluicegate?sslmode=disable' \"$(cat secrets/store-password)\" >secrets/store",
+            "chmod 0400 secrets/*",
+            "sudo chown -R 10001:10001 policy secrets ca",
+            "docker compose up --detach --build --wait",
+            "docker compose exec gateway-a sluicegate nodes list",
+            f"docker compose exec gateway-a sluicegate {_FIRST_KEY}",
+        ),
+        secrets="/run/secrets",
+        is_plaintext=True,
+    ),
     "helm": Target(
-        "a Helm chart for Kubernetes: one gateway with its volume",
+        "a Helm chart for Kubernetes: one gateway with its volume, or several that share a PostgreSQL",
         {"sluicegate": "helm"},
         (
             "kubectl create namespace sluicegate",
