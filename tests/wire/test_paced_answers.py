@@ -83,7 +83,7 @@ def test_a_call_lasts_as_long_as_its_answer_and_ends_as_any_stream_does(tmp_path
         slow_down(gw)
         gw.start()
 
-        # It holds its place under its limits until its client leaves; others are served meanwhile.
+        # It counts under its limits until its client leaves; others are served meanwhile.
         conn, _ = begin(gw, "left")
         assert gw.post(ask("whole"), VK).reason == "concurrency_limited"
         assert gw.post(ask("other", stream=True), "vk-other").status == 200

@@ -60,7 +60,7 @@ class PieceTimes:
         return msgspec.msgpack.encode([number for step in steps for number in step])
 
     def _thin(self) -> None:
-        """Take together what is less than twice as far apart as before."""
+        """Make one piece of those that are less than twice as far apart as before."""
         noted, self._apart_ms = list(zip(self._at, self._ends, strict=True)), self._apart_ms * 2
         self._at, self._ends = [], []
         for at, end in noted:
@@ -97,7 +97,7 @@ def schedule(packed: bytes, body: bytes) -> list[tuple[float, int]]:
 
 
 def _end_of_event(body: bytes, least: int) -> int:
-    """Return where the event ends that a byte is in; the byte's own place where it is in none."""
+    """Return where the event ends that a byte is in; the byte itself where it is in none."""
     end = body.find(b"\n\n", max(0, least - 2))
     return least if end < 0 else end + 2
 
