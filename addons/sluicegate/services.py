@@ -64,6 +64,7 @@ from sluicegate.storage.upkeep import Upkeep
 from sluicegate.storage.writer import Writer
 from sluicegate.telemetry.exporter import Telemetry
 from sluicegate.tokenizers.counter import TokenCounter
+from sluicegate.workers.clears import Clears
 from sluicegate.workers.revisions import SharedRevisions
 from sluicegate.workers.scrape import Scrape
 from sluicegate.workers.sign_in import shared_sign_in
@@ -180,6 +181,7 @@ class Services:
         self.tokens, self.semantic = TokenCounter(), SemanticWorker()
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
+        self.answers.is_shared, self.clears = worker is not None, Clears(None if worker is None else state_dir)
         self.upkeep = Upkeep(self)
 
     @property

@@ -261,3 +261,26 @@ def test_one_gateway_goes_on_with_what_workers_have_spent(workers: Workers) -> N
         assert len(alone.calls(total + 2)) == total + 2
         nodes = {node["name"]: node["state"] for node in alone.admin("/api/nodes").json["nodes"]}
     assert set(nodes.values()) == {"left", "live"}
+
+
+def test_files_say_what_all_have_used_once_they_are_stopped(workers: Workers) -> None:
+    shown = CliRunner().invoke(app, ["usage", "--json", "--policy", str(workers.policy), "--state-dir", str(workers.state)])
+    assert shown.exit_code == 0, shown.output
+    (limit,) = (row for row in json.loads(shown.output)["usage"] if (row["id"], row["unit"]) == ("vk-hundred", "requests"))
+    assert limit["used"] == 100
+
+
+def test_a_user_is_erased_from_every_folder(workers: Workers) -> None:
+    assert workers.process.poll() is not None
+    options = ["--policy", str(workers.policy), "--state-dir", str(workers.state)]
+    added = CliRunner().invoke(app, ["user", "create", "Quilla", "--id", "quilla", *options])
+    assert added.exit_code == 0, added.output
+    for number in (1, 2):
+        journal = workers.state / "workers" / str(number) / "audit.jsonl"
+        line = json.loads(journal.read_bytes().splitlines()[-1])
+        with journal.open("ab") as file:
+            file.write(json.dumps(line | {"id": f"call_{number}", "user_id": "quilla"}).encode() + b"\n")
+    erased = CliRunner().invoke(app, ["user", "erase", "quilla", "--yes", *options])
+    assert erased.exit_code == 0, erased.output
+    left = [f for f in workers.state.rglob("*") if f.is_file() and b"quilla" in f.read_bytes()]
+    assert left == []

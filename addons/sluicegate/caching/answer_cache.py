@@ -58,7 +58,9 @@ class AnswerCache:
         """The first bytes of the keys that the file has."""
         self._hot: OrderedDict[bytes, Entry] = OrderedDict()
         """Answers by key; those in another form than they were kept in by key and form."""
-        self._hot_bytes = self._queued_bytes = 0
+        self._hot_bytes = self._queued_bytes = self._followed = 0
+        self.is_shared = False
+        """Whether other workers use the file too."""
         self._used: dict[bytes, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
         self._worker: FileThread | None = None
@@ -115,6 +117,8 @@ class AnswerCache:
             return
         # What was kept before the cache was turned off still grows old.
         self._blocking(self._open)
+        if self.is_shared:
+            self._blocking(self._follow)
         with self._lock:
             used, self._used = self._used, {}
         if used:
@@ -126,6 +130,13 @@ class AnswerCache:
                 if step:
                     self._blocking(self.file.settle)
                 return
+
+    def forget(self, owned: Mapping[str, str]) -> None:
+        """Forget what another worker has deleted: answers of those whom columns of the file name."""
+        with self._lock:
+            gone = [entry.key for entry in self._hot.values() if entry.owner.fits(owned, entry.model)]
+        self._forget(gone)
+        self.pending.clears += 1
 
     def clear(self, owned: Mapping[str, str] | None = None) -> int:
         """Delete the answers of those whom columns of the file name, all by default; return how many. Blocking."""
@@ -167,6 +178,11 @@ class AnswerCache:
         if self.hashed is None:
             self._known.update(map(_short, self.file.kept_keys()))
             self.hashed = KeyedHash(self.file.secret) if self.file.secret else None
+
+    def _follow(self) -> None:
+        """Learn what other workers have kept."""
+        self._followed, keys = self.file.keys_since(self._followed)
+        self._known.update(map(_short, keys))
 
     def _get(self, key: bytes) -> Entry | None:
         """Read an answer from the file, and remember it before it can be deleted there."""

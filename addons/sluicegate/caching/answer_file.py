@@ -102,6 +102,16 @@ class AnswerFile:
         sql = f"SELECT key FROM answers WHERE typeof(key) = 'blob' AND length(key) = {HASH_BYTES}"  # noqa: S608
         return [key for (key,) in self._run(lambda conn: conn.execute(sql).fetchall()) or ()]
 
+    def keys_since(self, number: int) -> tuple[int, list[bytes]]:
+        """Return the number of the newest answer, and the keys of those that were kept after one with a number."""
+        sql = f"SELECT number, key FROM answers WHERE number > ? AND length(key) = {HASH_BYTES} ORDER BY number"  # noqa: S608
+        rows = self._run(lambda conn: conn.execute(sql, (number,)).fetchall()) or []
+        if rows:
+            with self._lock:
+                # Others have kept answers too.
+                self._recount()
+        return (rows[-1][0] if rows else number), [key for _, key in rows]
+
     def get(self, key: bytes) -> Entry | None:
         """Return a kept answer; one that is damaged is deleted."""
         return self._run(lambda conn: self._get(conn, key))

@@ -163,11 +163,11 @@ class FileBackend:
 
     def _open_services(self, needs_all: bool) -> Any:
         if needs_all:
-            from sluicegate.services import Services
+            from sluicegate.services import open_services
 
             # A running gateway holds the counters in memory and would overwrite ours. Services locks the state folder,
             # so this fails while one runs.
-            return Services(self.policy, self.state_dir, os.environ)
+            return open_services(self.policy, self.state_dir, os.environ)
         if self._files is None:
             self._files = _FileServices(self.policy, self.state_dir)
         return self._files
@@ -181,18 +181,19 @@ class _FileServices:
 
     def __init__(self, policy: Path, state_dir: Path) -> None:
         from sluicegate.calls.keyring import Keyring
+        from sluicegate.fleet.host_ledger import read_host_ledger
         from sluicegate.fleet.policy.opening import open_source
         from sluicegate.policy.editing.writer import PolicyWriter
         from sluicegate.policy.revisions import Revisions
         from sluicegate.policy.watcher import PolicyWatcher
         from sluicegate.reconciliation.history import Reconciliations
         from sluicegate.routing.router import Router
-        from sluicegate.storage.store import FILENAME, read_ledger
+        from sluicegate.storage.store import FILENAME
 
         self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
         self._policy_path = policy
         self.policy_watcher = PolicyWatcher(open_source(policy, state_dir, os.environ), os.environ, self.clock)
-        self.ledger, self.keyring = read_ledger(state_dir / FILENAME), Keyring()
+        self.ledger, self.keyring = read_host_ledger(state_dir), Keyring()
         self.router = Router(self.ledger)
         self.audit_trail = open_audit_trail(state_dir)
         self.reconciliations = Reconciliations(state_dir / FILENAME)

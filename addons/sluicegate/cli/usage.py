@@ -59,17 +59,18 @@ def usage(
         return
     if start or end:
         fail("--from and --to go with --by: limits have periods of their own", 2)
+    from sluicegate.fleet.host_ledger import read_host_ledger
     from sluicegate.limits.usage import usage_rows
     from sluicegate.storage.call_reader import read_shadow
     from sluicegate.storage.errors import StoreError
-    from sluicegate.storage.store import FILENAME, read_ledger
+    from sluicegate.storage.store import FILENAME
 
     settings: Settings = ctx.obj
     now = int(time.time() * 1000)
     loaded = settings.load_policy(now)
     try:
         path = settings.state_path() / FILENAME
-        rows = usage_rows(loaded, read_ledger(path), now)
+        rows = usage_rows(loaded, read_host_ledger(settings.state_path()), now)
         since = now - SHADOW_DAYS * DAY_MS
         shadow = read_shadow(path, since) if path.exists() else []
     except (sqlite3.Error, StoreError) as e:

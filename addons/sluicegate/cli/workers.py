@@ -54,13 +54,14 @@ def supervise(count: int, arguments: Sequence[str], settings: Settings, log_form
 def _held(state_dir: Path) -> Iterator[None]:
     """Hold the state folder, without what an earlier run has left of its own time. Raises StateError."""
     from sluicegate.storage.state_folder import StateFolder, make_folder
+    from sluicegate.workers.clears import FILENAME as CLEARS
     from sluicegate.workers.sign_in import sign_in_files
     from sluicegate.workers.worker import FOLDER, metrics_memory
 
     folder = StateFolder(state_dir)
     try:
         make_folder(state_dir / FOLDER)
-        for file in (*sign_in_files(state_dir), *metrics_memory(state_dir)):
+        for file in (*sign_in_files(state_dir), *metrics_memory(state_dir), state_dir / FOLDER / CLEARS):
             file.unlink(missing_ok=True)
         yield
     finally:

@@ -28,6 +28,8 @@ class Kept(Protocol):
     answers: Any
     prompt_watch: Any
     sign_ins: Any
+    clears: Any
+    semantic: Any
 
     @property
     def policy(self) -> Any:
@@ -65,7 +67,10 @@ class Upkeep:
             checkpoint(self._kept.database)
 
     def tend_cache(self) -> None:
-        """Delete kept answers that are too old or too many, and forget who was signed in."""
+        """Delete kept answers that are too old or too many, or that others have deleted, and forget who was signed in."""
+        for owned in self._kept.clears.news():
+            self._kept.answers.forget(owned)
+            self._kept.semantic.clear(owned)
         self._kept.answers.housekeep(self._kept.clock(), self._kept.policy)
         self._kept.sign_ins.forget_ended()
 

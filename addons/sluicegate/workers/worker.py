@@ -52,7 +52,14 @@ def open_folder(state_dir: Path, worker: Worker | None) -> StateFolder:
         return StateFolder(state_dir)
     if worker.number == 0:
         return StateFolder(state_dir, is_held=True)
-    return StateFolder(worker.folder(state_dir), shared=state_dir)
+    opened = StateFolder(worker.folder(state_dir), shared=state_dir)
+    (worker.folder(state_dir) / SETTLED).unlink(missing_ok=True)
+    return opened
+
+
+def worker_folders(state_dir: Path) -> list[Path]:
+    """Return the folders of all workers that have ever run."""
+    return sorted(f for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal())
 
 
 def unsettled(state_dir: Path, besides: int = 0) -> tuple[int, ...]:

@@ -229,6 +229,7 @@ async def _clear(request: ApiRequest) -> ApiResponse:
     def work() -> int:
         count = services.answers.clear(owned)
         services.semantic.clear(owned)
+        services.clears.note(owned)
         entry = AuditEntry("clear_cache", "policy", "cache", None, {"answers": count, **owned})
         services.audit_trail.write([entry], at=iso(now), who=who, before=revision, after=revision)
         return count

@@ -27,10 +27,12 @@ from sluicegate.policy.source import PolicyNotWritableError
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.journal_erasure import erase_from_journals
 from sluicegate.storage.journal_rotation import rotate
+from sluicegate.storage.store import FILENAME
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
+from sluicegate.workers.worker import worker_folders
 
 PATH = "/api/governance/users/{id}/erase"
 
@@ -68,6 +70,13 @@ def endpoints() -> list[Endpoint]:
 
 
 async def _erase(request: ApiRequest) -> ApiResponse:
+    if request.services.worker is not None and not request.dry_run:
+        message = "several workers have records of the user: stop the gateway, and erase with sluicegate user erase"
+        raise ApiError(409, "conflict", message)
+    return await _erase_here(request)
+
+
+async def _erase_here(request: ApiRequest) -> ApiResponse:
     services, name = request.services, request.path["id"]
     found = await request.run_in_thread(lambda: _person(services.state_dir, services.database, services.policy, name))
     if found is None:
@@ -106,6 +115,7 @@ async def _erase(request: ApiRequest) -> ApiResponse:
             services.answers.clear(owned)
             services.semantic.clear(owned)
         erase_from_journals(services.journal.path, person)
+        _erase_from_workers(services.state_dir, person, services.clock())
         with services.logs.retention.lock:
             count = erasure.run()
             services.logs.index.discard()
@@ -132,6 +142,15 @@ def _keys_in(policy: Policy, person: Person) -> list[str]:
 def _leave(draft: Draft, person: Person) -> None:
     if person.user_id in draft.entries(people.USERS):
         people.delete_user(draft, person.user_id, with_keys=True, detach=True, now=0)
+
+
+def _erase_from_workers(state_dir: Path, person: Person, now: int) -> None:
+    """Erase a person from what workers have left in their folders, which nobody uses now."""
+    for folder in worker_folders(state_dir):
+        rotate(folder / "audit.jsonl", now, None, 1)
+        erase_from_journals(folder / "audit.jsonl", person)
+        if (folder / FILENAME).exists():
+            Erasure(folder / FILENAME, person, lambda: time.sleep(PAUSE_S)).run()
 
 
 async def _begin_new_journal(services: Any) -> None:
