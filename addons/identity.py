@@ -33,7 +33,7 @@ from sluicegate.calls.demo_keys import demo_key_refusal
 from sluicegate.calls.destination import Destination, fields_onward, outer_path
 from sluicegate.calls.refusal import no_page_message, render
 from sluicegate.calls.second_credential import refusal_beside
-from sluicegate.calls.unknown_caller import LOCAL_ANSWERS, PROXY, refusal_of_unknown
+from sluicegate.calls.unknown_caller import ENDED, LOCAL_ANSWERS, PROXY, refusal_of_unknown
 from sluicegate.calls.usual_head import Head, usual_head
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.network.egress.connection import ClientConnection
@@ -209,12 +209,12 @@ class Identity(Addon):
 
     def refuse_unknown(self, flow: http.HTTPFlow, call: Call, reading: Reading[VirtualKey]) -> None:
         """Refuse a call whose caller nobody knows, in words that fit what it has sent."""
-        of_connection = (PROXY,) if connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent else ()
+        in_url = connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent
         # A provider that only policy knows is called with the client of its protocol.
         provider = call.provider if known_provider(call.provider) is not None else call.protocol
         passes = call.policy is not None and call.policy.providers[call.provider].passes_subscriptions
-        sent = (*reading.sent, *of_connection)
-        refusal = refusal_of_unknown(call.client, provider, sent, is_login=reading.is_login, passes_logins=passes)
+        sent, logins = (*reading.sent, *((PROXY,) if in_url else ())), {"is_login": reading.is_login, "passes_logins": passes}
+        refusal = ENDED if reading.has_ended else refusal_of_unknown(call.client, provider, sent, **logins)
         count_refusal(flow, call, refusal.reason)
         deny(flow, refusal)
 

@@ -48,6 +48,10 @@ _SUBPROTOCOL = b"openai-insecure-api-key."
 _CLAUDE_LOGIN = b"sk-ant-oat"
 """How the tokens of a Claude login (OAuth) begin."""
 
+ACCESS_TOKEN = "sgat-"
+"""How the access tokens of people who have signed in here begin."""
+
+_ACCESS_TOKEN = ACCESS_TOKEN.encode()
 _LOGIN_HEADER = re.compile(rb"[Bb]earer +(" + _CLAUDE_LOGIN + rb"[A-Za-z0-9_-]{1,1000})")
 
 PROJECT_PASSWORD = b"project="
@@ -96,6 +100,8 @@ class Reading[K: Key](NamedTuple):
     """The first place that holds what was once the value of a virtual key and is no longer."""
     ambiguous: str | None = None
     """The first place that holds several virtual keys."""
+    has_ended: bool = False
+    """Whether the caller sent the access token of a sign-in that is over, and no virtual key."""
 
 
 class Callers[K: Key](NamedTuple):
@@ -164,7 +170,8 @@ class Credentials[K: Key]:
             kept, target = [field for field in kept if _CLAUDE_LOGIN not in field[1]], _without_login(target)
         project = self._project_in(found["proxy-authorization"]) if "proxy-authorization" in found else None
         callers = self._callers(found, sent)
-        return Reading(callers.first, sent, is_login, tuple(kept), target, hidden, project, login, *callers[1:])
+        has_ended = callers.first is None and any(_ACCESS_TOKEN in v for v in found.get("authorization", ()))
+        return Reading(callers.first, sent, is_login, tuple(kept), target, hidden, project, login, *callers[1:], has_ended)
 
     def read_foreign(self, fields: HeaderFields, target: bytes) -> Reading[K]:
         """Read a request to a host of no provider: its own credentials stay, ours do not. Raises TooManyPartsError."""

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -31,7 +32,10 @@ _OTHER = ECKey.generate_key("P-256", {"kid": "ec-1", "use": "sig"})
 class OidcProvider:
     """The provider. Tests set ``person`` to whoever signs in next, and the other attributes to what goes wrong."""
 
-    def __init__(self, redirect_uri: str = "", clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, redirect_uri: str = "", clock: Callable[[], int] | None = None, listener: socket.socket | None = None
+    ) -> None:
+        """Serve on ``listener``, such as a socket of another network namespace, or else on loopback."""
         self.redirect_uri = redirect_uri
         """The only one that is registered."""
         self.clock = clock or (lambda: time.time_ns() // 1_000_000)
@@ -65,7 +69,10 @@ class OidcProvider:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=listener is None)
+        if listener is not None:
+            self.server.socket.close()
+            self.server.socket, self.server.server_port = listener, listener.getsockname()[1]
 
     def __enter__(self) -> OidcProvider:
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()

@@ -130,6 +130,7 @@ def test_what_ends_is_refused_with_the_next_call_of_a_connection_that_is_in_use(
     assert call() == (200, None, None), "an access token that was renewed early stays valid until its end"
     site.form("/oauth/revoke", token=renewed["refresh_token"])
     assert call() == (401, "virtual_key_not_found", "false")
+    assert site.call(tokens).message == "Your sign-in at this gateway has ended: sign in again (/login)"
     connection.close()
 
 

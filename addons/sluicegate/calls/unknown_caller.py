@@ -15,6 +15,9 @@ Claude Code asks Bedrock for its profiles first; where there is none, it takes t
 
 PROXY = "proxy-authorization"
 
+ENDED = Deny(Reason.VIRTUAL_KEY_NOT_FOUND, "Your sign-in at this gateway has ended: sign in again (/login)")
+"""The refusal of an access token that is not valid any more."""
+
 _BY_CLIENT: Mapping[str, str] = {
     "claude-code": "ANTHROPIC_API_KEY",
     # Codex sends no key that stands in OPENAI_API_KEY alone.

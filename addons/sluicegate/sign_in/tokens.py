@@ -6,10 +6,12 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
+from sluicegate.credentials import ACCESS_TOKEN
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-ACCESS, REFRESH = "sgat-", "sgrt-"
+ACCESS, REFRESH = ACCESS_TOKEN, "sgrt-"
 """How access and refresh tokens begin, so that people and scanners of secrets know one."""
 
 TOKEN_BYTES = 32
