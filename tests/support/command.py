@@ -14,7 +14,8 @@ import typer.main
 import typer.testing
 from typer.testing import CliRunner as CliRunner
 
-from support.fork_server import ForkedProcess
+from support.fork_server import COMMANDS, LIBRARIES, ForkedProcess
+from support.harness import ADDONS, imports_before
 
 # It builds all commands of an application again for each call, which takes a tenth of a second and several times that of one call.
 typer.testing._get_command = cache(typer.main.get_command)  # type: ignore[attr-defined]
@@ -35,7 +36,7 @@ IMPORTS = (
     "ruamel.yaml",
     "rich.table",
 )
-"""What commands import, also those things that only some of them need."""
+"""What commands import, also those things that only some of them need. ``serve`` has what gateways have."""
 
 
 def sluicegate(
@@ -52,7 +53,8 @@ def sluicegate(
         given.write(stdin.encode())
         given.seek(0)
         standard = [f.fileno() for f in (given, output, errors)]
-        process = ForkedProcess("sluicegate.cli.main:main", argv, clean, cwd, standard, IMPORTS)
+        imports = (*LIBRARIES, *imports_before([ADDONS / "gateway.py"])) if arguments[:1] == ("serve",) else IMPORTS
+        process = ForkedProcess(COMMANDS, argv, clean, cwd, standard, imports)
         try:
             code = process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:

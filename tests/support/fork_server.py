@@ -78,7 +78,7 @@ REHEARSED_POLICY = "version: 1\nproviders:\n  anthropic: {simulate: true}\n"
 HTTP_CLIENT = "sluicegate.http_client"
 """Our module that loads the authorities to trust, which takes a gateway as long as half of its start."""
 
-MITMDUMP = "mitmproxy.tools.main:mitmdump"
+MITMDUMP, COMMANDS = "mitmproxy.tools.main:mitmdump", "sluicegate.cli.main:main"
 
 
 class ForkedProcess:
@@ -139,13 +139,15 @@ class ForkedProcess:
 
 
 class ForkedGateway(ForkedProcess):
-    """A forked mitmdump, whose output and errors are read together."""
+    """A forked mitmdump or ``sluicegate serve``, whose output and errors are read together."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str, netns: str | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, *imports: str, netns: str | None = None, entry: str = MITMDUMP
+    ) -> None:
         """Start it; ``imports`` are modules of ours that it finds imported."""
         output, output_end = os.pipe()
         with open(os.devnull, "rb") as nothing:
-            super().__init__(MITMDUMP, argv, env, cwd, [nothing.fileno(), output_end, output_end], [*LIBRARIES, *imports], netns)
+            super().__init__(entry, argv, env, cwd, [nothing.fileno(), output_end, output_end], [*LIBRARIES, *imports], netns)
         os.close(output_end)
         self.stdout = os.fdopen(output, errors="replace")
 
@@ -311,8 +313,11 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
         os.dup2(descriptor, number)
     for descriptor in standard:
         os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(write_through=True, line_buffering=True)  # type: ignore[union-attr]
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        # Those that were inherited take a pipe for the file that was there.
+        stream = open(number, "w", errors=getattr(sys, name).errors, closefd=False)  # noqa: SIM115
+        stream.reconfigure(write_through=True, line_buffering=True)
+        setattr(sys, name, stream)
     if request["netns"]:
         with open(f"/run/netns/{request['netns']}") as namespace:
             os.setns(namespace.fileno(), os.CLONE_NEWNET)

@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 
 from support.certificates import authority
-from support.fork_server import ForkedGateway
+from support.fork_server import COMMANDS, ForkedGateway
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDONS = ROOT / "addons"
@@ -122,6 +122,10 @@ def imports_before(scripts: Sequence[Path], imported: bool = False) -> list[str]
     return []
 
 
+SERVE = [str(Path(sys.executable).with_name("sluicegate")), "serve"]
+"""The command that is a gateway without mitmdump's own."""
+
+
 class Gateway:
     """A gateway process with its own policy, state and CA folders under ``folder``."""
 
@@ -190,10 +194,12 @@ class Gateway:
         return self
 
     def _launch(self, command: list[str]) -> subprocess.Popen[str] | ForkedGateway:
-        """Start the process: forked where no command is asked for, which saves its imports."""
+        """Start the process: forked where no other command is asked for than ``SERVE``, which saves its imports."""
         if self.forked and not self.command:
             self.give_authority()
             return ForkedGateway(command, self.env, self.folder, *imports_before(self.scripts, self.imported), netns=self.netns)
+        if self.forked and self.command == SERVE:
+            return ForkedGateway(command, self.env, self.folder, *imports_before(self.scripts), netns=self.netns, entry=COMMANDS)
         return subprocess.Popen(
             [*(["ip", "netns", "exec", self.netns] if self.netns else []), *command],
             env=self.env,

@@ -14,8 +14,8 @@ from cryptography import x509
 from sluicegate.authority.certificate import fingerprint, make_authority
 from sluicegate.cli.main import app
 from support.certificates import authority
-from support.command import SLUICEGATE, CliRunner
-from support.harness import PROVIDER, VK, Gateway, policy_text, receive
+from support.command import CliRunner
+from support.harness import PROVIDER, SERVE, VK, Gateway, policy_text, receive
 
 pytestmark = pytest.mark.wire
 
@@ -108,7 +108,7 @@ MITMDUMP = None
 """As the article types it."""
 
 
-@pytest.mark.parametrize("command", [MITMDUMP, [SLUICEGATE, "serve"]], ids=["mitmdump", "serve"])
+@pytest.mark.parametrize("command", [MITMDUMP, SERVE], ids=["mitmdump", "serve"])
 def test_an_earlier_ca_is_taken_over_and_no_other_is_made(tmp_path, command):
     earlier = tmp_path / ".mitmproxy"
     if command:

@@ -16,9 +16,9 @@ from cryptography import x509
 from sluicegate.cli.main import app
 from sluicegate.operations.diagnosis.reach import check_proxy, check_reach, fetch_authority
 from support.certificates import self_signed, server_context
-from support.command import SLUICEGATE, CliRunner
+from support.command import CliRunner
 from support.fake_provider import FakeProvider, plain
-from support.harness import VK, WAIT_S, Gateway, ask, eventually, policy_text, receive
+from support.harness import SERVE, VK, WAIT_S, Gateway, ask, eventually, policy_text, receive
 from support.real_clients import isolated_network
 
 pytestmark = pytest.mark.wire
@@ -247,7 +247,7 @@ def test_the_command_takes_both_files_or_neither(gateway, tmp_path):
     for one in (("--tls-cert", cert), ("--tls-key", key)):
         refused = CliRunner().invoke(app, ["serve", *one])
         assert (refused.exit_code, refused.stderr) == (2, "give --tls-cert and --tls-key together\n")
-    gw = gateway(None, "--tls-cert", cert, "--tls-key", key, command=[SLUICEGATE, "serve"])
+    gw = gateway(None, "--tls-cert", cert, "--tls-key", key, command=SERVE)
     trust = ssl.create_default_context(cadata=FIRST[0].decode())
     with trust.wrap_socket(socket.create_connection(("127.0.0.1", gw.port), WAIT_S), server_hostname=HOST) as connection:
         assert connection.version() == "TLSv1.3"
