@@ -6,6 +6,7 @@ import pytest
 
 from support.api import Api
 from support.browsing import until
+from support.forms import parameters
 from support.harness import eventually
 
 pytestmark = pytest.mark.browser
@@ -232,7 +233,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# One dialog for all of them; the key says what is wrong too.
+@pytest.mark.parametrize("kind", parameters(KINDS, short=["keys", "projects"]))
 def test_a_budget_is_raised_until_a_time_and_says_so(walk_small, walking_small, api, kind):
     path, entity, where = KINDS[kind]
     api.ok("PUT", path, {"budget": {"max_limit": 100, "reset_duration": "1M"}})

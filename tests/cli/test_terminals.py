@@ -45,19 +45,17 @@ def test_blocks_of_the_usage_table_become_question_marks(policy, tmp_path):
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
 
 
-@pytest.mark.parametrize("words", [["usage"], ["--version"]], ids=" ".join)
-def test_a_full_disk_and_a_closed_stream_are_no_traceback(policy, tmp_path, words):
-    options = [] if words[0].startswith("--") else ["--policy", str(policy), "--state-dir", str(tmp_path / "state")]
-    command = shlex.join([SLUICEGATE, *words, *options])
+FULL = (1, "the output cannot be written: No space left on device\n")
 
-    def run(redirection):
-        shell = ["sh", "-c", f"{command} {redirection}"]
-        done = subprocess.run(shell, env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
-        return done.returncode, done.stderr
 
-    assert run(">/dev/full") == (1, "the output cannot be written: No space left on device\n")
-    assert run(">&-") == (0, "")
-    assert run(">&- 2>&- <&-") == (0, "")
+@pytest.mark.covering
+@pytest.mark.parametrize(("redirection", "ends"), [(">/dev/full", FULL), (">&-", (0, "")), (">&- 2>&- <&-", (0, ""))])
+@pytest.mark.parametrize("word", ["--version", "usage"])
+def test_a_full_disk_and_a_closed_stream_are_no_traceback(policy, tmp_path, word, redirection, ends):
+    options = [] if word.startswith("--") else ["--policy", str(policy), "--state-dir", str(tmp_path / "state")]
+    shell = ["sh", "-c", f"{shlex.join([SLUICEGATE, word, *options])} {redirection}"]
+    done = subprocess.run(shell, env={"HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == ends
 
 
 def test_dates_are_whole_in_eighty_columns(policy):

@@ -49,6 +49,11 @@ def parameters[T](every: Iterable[T], short: Collection[T], name: Callable[[T], 
     return [pytest.param(value, id=name(value), marks=[] if value in short else [pytest.mark.long]) for value in every]
 
 
+def varied[T](values: Sequence[T], traits: Callable[[T], Case]) -> list[T]:
+    """Return a few of the values, in which every trait is that any of them has."""
+    return [values[place] for place in covering([traits(value) for value in values])]
+
+
 def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what the short form leaves out and, unless the long one is wanted, take it out of ``items``."""
     config.stash[CASES] = {}

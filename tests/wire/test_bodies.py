@@ -57,6 +57,7 @@ def sent(gw, path, data, chunked, **headers):
     return Reply(int(head[9:12]), fields, body)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
 @pytest.mark.parametrize(
     ("path", "headers", "status", "says"),

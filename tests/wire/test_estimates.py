@@ -79,6 +79,7 @@ def five_cents(prompt_bytes: int) -> tuple[bytes, dict[str, int]]:
     return ask("word " * (prompt_bytes // 5), HAIKU, max_tokens=output), {"input_tokens": prompt, "output_tokens": output}
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("over", [over_http1, over_http2], ids=["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize("prompt_bytes", [20, 20_000])
 def test_ten_of_forty_parallel_calls_pass_on_a_fresh_budget(gateway, provider, is_long, prompt_bytes, over):

@@ -165,11 +165,12 @@ def test_a_key_without_a_value_is_not_made_where_other_machines_can_reach_us(gat
     assert api("PUT", "virtual-keys/vk-x", {"name": "X"}).status == 200
 
 
-def test_ten_thousand_keys_are_changed_without_holding_up_calls(gateway):
+def test_thousands_of_keys_are_changed_without_holding_up_calls(gateway, is_long):
+    count = 10_000 if is_long else 3_000
     keys = "".join(
         f"  - id: vk-{i}   # number {i}\n    team_id: team-engineering\n    value_hash: sha256:{i:064x}\n"
         "    budget: {max_limit: 50.00, reset_duration: 1M}\n"
-        for i in range(10_000)
+        for i in range(count)
     )
     gw = gateway(POLICY + keys)
     api = Api(gw)
@@ -177,7 +178,7 @@ def test_ten_thousand_keys_are_changed_without_holding_up_calls(gateway):
     quiet = [_processor_s_of_a_call(gw) for _ in range(40)]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         before = process_s(gw.process.pid)
-        change = pool.submit(api.ok, "PUT", "virtual-keys/vk-5000", {"budget": {"max_limit": 51}})
+        change = pool.submit(api.ok, "PUT", "virtual-keys/vk-2000", {"budget": {"max_limit": 51}})
         busy = []
         while not change.done():
             busy.append(_processor_s_of_a_call(gw))
@@ -188,10 +189,10 @@ def test_ten_thousand_keys_are_changed_without_holding_up_calls(gateway):
     print(
         f"change {took:.1f} s; call p50 {statistics.median(quiet) * 1000:.1f} ms alone, {statistics.median(busy) * 1000:.1f} ms beside it, max {max(busy) * 1000:.0f} ms"
     )
-    assert took < 30
+    assert took < 30 * count / 10_000
     assert statistics.median(busy) < 0.25
     assert max(busy) < 2
-    assert api.ok("GET", "virtual-keys?limit=10&offset=5000")["total_count"] == 10_001
+    assert api.ok("GET", "virtual-keys?limit=10&offset=2000")["total_count"] == count + 1
     # What the dashboard's pages ask for, of whatever size the company is.
     for path in (
         "/api/governance/virtual-keys?limit=100&search=team-eng&sort_by=name&order=desc",
@@ -201,7 +202,7 @@ def test_ten_thousand_keys_are_changed_without_holding_up_calls(gateway):
     ):
         before = process_s(gw.process.pid)
         size = len(gw.admin(path).body)
-        assert size < 500_000, path
+        assert size < 50 * count, path
         assert process_s(gw.process.pid) - before < 1, path
     shares = [
         float(r["used_usd"]) / float(r["limit_usd"]) for r in api.ok("GET", "/api/usage?unit=usd&sort_by=share&limit=6")["usage"]

@@ -22,7 +22,8 @@ from support.processor import main_thread_s, process_s
 
 pytestmark = pytest.mark.wire
 
-SIZE = 59 << 20
+LONG_SIZE, SHORT_SIZE = 59 << 20, 20 << 20
+"""Bytes of the body, by form."""
 
 MAX_LOOP_S = 0.1
 """Seconds of processor time that the event loop may spend before it answers a small request."""
@@ -76,8 +77,8 @@ def sent_beside_health(gw, body):
 
 # One takes five seconds of a processor.
 @pytest.mark.parametrize("shape", parameters(sorted(SHAPES), short=["empty blocks"]))
-def test_others_are_answered_meanwhile_and_memory_is_bounded(edge, shape):
-    body = SHAPES[shape](SIZE)
+def test_others_are_answered_meanwhile_and_memory_is_bounded(edge, shape, is_long):
+    body = SHAPES[shape](LONG_SIZE if is_long else SHORT_SIZE)
     before, found = status(edge, "VmRSS"), []
     for _ in range(ATTEMPTS):
         Path(f"/proc/{edge.process.pid}/clear_refs").write_text("5")

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.wire
 
-SHORT_S, LONG_S = 5, 120
+SHORT_S, LONG_S = 2, 120
 """Seconds of made-up requests, by form of the tests."""
 
 

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from support.fake_provider import FakeProvider, held, sse
+from support.forms import parameters
 from support.harness import VK, Gateway, ask, copy_addons, eventually, policy_text
 
 pytestmark = pytest.mark.wire
@@ -30,7 +31,7 @@ def live_stream(gw: Gateway, provider: FakeProvider) -> tuple[threading.Thread, 
     return thread, replies
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", parameters([signal.SIGTERM, signal.SIGINT], short=[signal.SIGTERM]))
 def test_live_streams_end_whole_and_new_calls_are_told_to_come_again(gateway, provider, how):
     go = threading.Event()
     provider.script = held(go)
@@ -97,7 +98,7 @@ def test_without_calls_in_flight_it_ends_at_once(gateway, provider):
     assert not any("waiting up to" in line for line in gw.output)
 
 
-@pytest.mark.parametrize("saved", ["whole", "half"])
+@pytest.mark.parametrize("saved", parameters(["whole", "half"], short=["half"]))
 def test_streams_that_outlive_a_reload_of_the_chain_are_waited_for_and_charged_what_they_used(gateway, provider, tmp_path, saved):
     services = tmp_path / "services" / "addons"
     copy_addons(services)

@@ -128,6 +128,7 @@ def test_two_megabytes_of_text_without_usage_are_counted(tmp_path):
         ),
     ],
 )
+@pytest.mark.covering
 @pytest.mark.parametrize("size", [1, 7, 800])
 def test_a_cut_stream_is_charged_what_was_delivered_however_it_was_cut_up(gw, path, model, write, encoding, size):
     text = LINE * 40
