@@ -81,14 +81,14 @@ def _by_name(items: Iterable[pytest.Item]) -> dict[str, list[pytest.Item]]:
 
 
 def case_of(item: pytest.Item) -> Case:
-    """Return what a test's case is made of; for a value that cannot be compared, its number among its parameter's values."""
+    """Return what a test's case is made of; for a value that cannot be told from others by what it is, which object it is."""
     made: Any = item.callspec  # type: ignore[attr-defined]
     case: dict[str, Hashable] = {}
     for name, value in made.params.items():
         if isinstance(value, tuple) and hasattr(value, "_asdict"):
             case |= {f"{name}.{field}": v for field, v in value._asdict().items()}
         else:
-            case[name] = value if _is_hashable(value) else made.indices[name]
+            case[name] = value if _is_hashable(value) else id(value)
     return case
 
 
