@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.browsing import until
+from support.forms import parameters
 
 pytestmark = pytest.mark.browser
 
@@ -63,18 +64,25 @@ def violations(page, wanted) -> list[str]:
     return [f"{v['id']}: {n['html'][:160]} {n['any'][0]['message'] if n['any'] else ''}" for v in found for n in v["nodes"]]
 
 
+def is_asked(theme: str, where: str, is_long: bool) -> bool:
+    """Return whether axe judges a page in a theme: in the short form each page in one, and the pages take turns."""
+    return is_long or list(PAGES.values()).index(where) % 2 == ("light", "dark").index(theme)
+
+
 @pytest.mark.parametrize("where", PAGES.values(), ids=PAGES.keys())
-def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, walking, where):
+def test_a_page_is_quick_and_readable_in_both_themes_and_on_a_telephone(walk, walking, where, is_long):
     page = walk(where)
     # The best of many: this machine does other things as well.
     assert walking.opened_ms < 1000 or any(walking.open(where) < 1000 for _ in range(VISITS))
     assert page.title().endswith("sluicegate")
     assert page.locator("h1").count() == 1
     assert page.locator("main .problem").count() == 0
-    assert violations(page, ALL) == []
+    if is_asked("light", where, is_long):
+        assert violations(page, ALL) == []
     page.emulate_media(color_scheme="dark")
     until(page, "document.documentElement.dataset.theme === 'dark'")
-    assert violations(page, CONTRAST) == []
+    if is_asked("dark", where, is_long):
+        assert violations(page, CONTRAST if is_long else ALL) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate(OVERFLOW) <= 0
     assert page.get_by_role("button", name="Menu").is_visible()
@@ -87,7 +95,7 @@ def test_a_first_visit_shows_something_within_a_second(first_visit, is_long):
         assert any(first_visit(PAGES[name]).evaluate(PAINTED) < 1000 for _ in range(VISITS)), name
 
 
-@pytest.mark.parametrize("title", ["Budgets", "Calls", "Virtual keys", "Health"])
+@pytest.mark.parametrize("title", parameters(["Budgets", "Calls", "Virtual keys", "Health"], short=["Budgets", "Calls"]))
 def test_a_page_is_there_within_a_second(walk, walking, title):
     """From the click to all of its figures. The best of many visits: this machine does other things as well."""
     taken = []
