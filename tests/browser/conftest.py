@@ -1,4 +1,4 @@
-"""Chromium, and a gateway with a company's calls: a hundred thousand in the long form, five thousand in the short one.
+"""Chromium, and a gateway with a company's calls: a hundred thousand in the long form, a tenth of that in the short one.
 
 Opening the dashboard costs a second of a processor, going to another page of it a fifth of that. So what needs no browser of
 its own is done on one page of a browser that stays open, see ``walk`` and ``walk_small``.
@@ -22,7 +22,7 @@ from support.api import token_hash
 from support.browsing import EVIL, FLAGS, VERA, Watched, chromium
 from support.harness import Gateway
 
-LONG, SHORT = (17, 100_000), (1, 5_000)
+LONG, SHORT = (17, 100_000), (2, 10_000)
 """By form of the tests: the factor by which the company's calls and budgets exceed those of the demo, and how many that is at least."""
 
 SCREEN: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
