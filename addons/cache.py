@@ -256,7 +256,7 @@ class Cache(Addon):
             return
         call.listeners = [listener for listener in call.listeners if listener is not capture]
         outcome = outcome_of(flow)
-        entry = self.entry_of(flow, call, capture) if outcome is Outcome.COMPLETED else None
+        entry = self.entry_of(flow, call, capture, outcome)
         if entry is not None:
             answers.keep(entry, capture.pending, answers.rules(services().policy))
             self.remember(capture, entry)
@@ -264,13 +264,14 @@ class Cache(Addon):
         is_over = call.deny is not None or outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED)
         answers.pending.finish(capture.pending, None if is_over else "not_shared")
 
-    def entry_of(self, flow: http.HTTPFlow, call: Call, capture: Capture) -> Entry | None:
+    def entry_of(self, flow: http.HTTPFlow, call: Call, capture: Capture, outcome: Outcome) -> Entry | None:
         """Return the answer of a call as it is kept, by the rules of the policy in force now; None if it is not to be."""
-        if call.policy is None or flow.response is None:
+        is_left = outcome is Outcome.CANCELLED
+        if call.policy is None or flow.response is None or not (is_left or outcome is Outcome.COMPLETED):
             return None
         rules = rules_of(services().policy, capture).narrowed_by(call.cache_directives)
         # Whose it is was decided with the key, when the call began.
-        return capture.entry(call, rules, rules_of(call.policy, capture).scope)
+        return capture.entry(call, rules, rules_of(call.policy, capture).scope, is_left=is_left)
 
     def remember(self, capture: Capture, entry: Entry) -> None:
         """Let similar questions find an answer that is kept, and learn whether another's would have done."""

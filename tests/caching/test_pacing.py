@@ -22,6 +22,15 @@ def test_pieces_come_again_when_they_came():
     assert schedule(noted((0.5, 10), (0.75, 30), (1.5, 34)), bytes(34)) == [(0.5, 10), (0.75, 30), (1.5, 34)]
 
 
+def test_the_end_of_an_answer_is_no_piece_for_which_a_client_would_wait():
+    packed = noted((0.5, 10), (0.9, 10), (1.5, 10))
+    assert schedule(packed, bytes(10)) == [(0.5, 10)]
+    now = 0.0
+    replay = Replay(bytes(10), packed, lambda: now)
+    now = 0.5
+    assert (replay.take(), replay.is_over) == (bytes(10), True)
+
+
 def test_what_came_together_is_one_piece():
     assert schedule(noted((0.5, 10), (0.51, 20), (0.519, 30), (0.53, 40)), bytes(40)) == [(0.5, 30), (0.53, 40)]
 

@@ -41,6 +41,8 @@ class Provider:
         self.status = 200
         self.stop = "end_turn"
         self.is_cut = False
+        self.end: threading.Event | None = None
+        """What a stream waits for once all its events have been sent."""
         self.encoding = ""
         self.more: list[dict[str, Any]] = []
 
@@ -83,6 +85,8 @@ class Provider:
         body = encoded(self.encoding, b"".join(pieces[: -1 if self.is_cut else None]))
         for start in range(0, len(body), 200):
             peer.chunk(body[start : start + 200])
+        if self.end is not None:
+            assert self.end.wait(WAIT_S)
         peer.end()
 
     def told(self) -> list[str]:
@@ -129,7 +133,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(made: Site) -> Iterator[Site]:
     yield made
     made.provider.gate, made.provider.status, made.provider.stop, made.provider.is_cut = None, 200, "end_turn", False
-    made.provider.encoding, made.provider.more = "", []
+    made.provider.encoding, made.provider.more, made.provider.end = "", [], None
     govern(made)
 
 
@@ -308,6 +312,23 @@ def test_an_answer_that_ended_badly_is_not_kept(site, how, stream):
     for _ in range(2):
         site.gw.post(ask(f"badly {how}", stream=stream), VK)
     assert site.provider.count == before + 2
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_of_a_client_that_leaves_the_answer_is_kept_if_it_had_come_to_its_end(site, is_cut):
+    """OpenAI's SDK closes its connection at the last event, before the provider has ended the answer."""
+    site.provider.end, site.provider.is_cut = threading.Event(), is_cut
+    body, session = ask(f"read to its end {is_cut}", stream=True), f"ses-end-{is_cut}"
+    with site.gw.raw() as leaving:
+        head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1:{site.gw.port}\r\nx-api-key: {VK}\r\nx-claude-code-session-id: {session}\r\n"
+        leaving.sendall(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        seen = b""
+        while (b"end_turn" if is_cut else b"message_stop") not in seen or not seen.endswith(b"\n\n\r\n"):
+            seen += leaving.recv(65536)
+    eventually(lambda: site.gw.rows(f"SELECT * FROM calls WHERE session_id = '{session}' AND outcome = 'cancelled'"))
+    site.provider.end.set()
+    site.provider.is_cut = False
+    assert said(site, f"read to its end {is_cut}", stream=True)[0] == ("miss" if is_cut else "hit")
 
 
 def test_an_error_is_not_kept(site):

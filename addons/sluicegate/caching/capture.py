@@ -11,7 +11,7 @@ from sluicegate.caching.entry import Entry, Owner
 from sluicegate.caching.forms.conversion import shape_of
 from sluicegate.caching.meaning import scope_of
 from sluicegate.caching.pacing import PieceTimes
-from sluicegate.caching.reuse import is_for_others
+from sluicegate.caching.reuse import is_complete_though_left, is_for_others
 from sluicegate.caching.rules import ExactRules
 from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
 from sluicegate.calls.call import Call
@@ -69,13 +69,16 @@ class Capture:
         else:
             self.chunks.clear()
 
-    def entry(self, call: Call, rules: ExactRules, scope: CacheScope) -> Entry | None:
-        """Return the answer of a completed call as it is kept by ``rules`` for those who share ``scope``; None if it is not."""
+    def entry(self, call: Call, rules: ExactRules, scope: CacheScope, *, is_left: bool = False) -> Entry | None:
+        """Return the answer of a completed call as it is kept by ``rules`` for those who share ``scope``; None if it is not.
+
+        ``is_left`` says that its client left before its connection to the provider was done with the answer.
+        """
         facts, usage, body = call.facts, call.usage, b"".join(self.chunks)
         if call.principal is None or facts is None or usage is None or not body or not rules.enabled:
             return None
         is_whole = self.decoder.readable and len(body) == self.size and self.sent_bytes == call.response_bytes
-        if not is_whole or not is_for_others(call, body):
+        if not is_whole or not is_for_others(call, body) or (is_left and not is_complete_though_left(call, body)):
             return None
         if (call.provider, facts.model) != self.target:
             # Of a routed call that another target has answered, the next one should ask the first again.

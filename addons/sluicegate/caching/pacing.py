@@ -42,7 +42,9 @@ class PieceTimes:
         """Bytes of the answer up to the end of each."""
 
     def note(self, now_s: float, size: int) -> None:
-        """Note a piece, by the size of the answer with it."""
+        """Note a piece, by the size of the answer with it; the end of an answer is none."""
+        if size <= (self._ends[-1] if self._ends else 0):
+            return
         at = max(0, round((now_s - self._began_s) * 1000))
         if self._at and at - self._at[-1] < self._apart_ms:
             self._ends[-1] = size
@@ -136,7 +138,7 @@ class Replay:
     @property
     def is_over(self) -> bool:
         """Return whether all of it has been given."""
-        return self._next >= len(self._pieces)
+        return self.given_bytes >= self.size
 
     @property
     def is_overdue(self) -> bool:
@@ -150,7 +152,7 @@ class Replay:
     def take(self, *, all_of_it: bool = False) -> bytes:
         """Return the pieces whose time has come, or all that are left."""
         passed, end = self._clock_s() - self._began_s, self.given_bytes
-        while not self.is_over and (all_of_it or self._pieces[self._next][0] <= passed):
+        while self._next < len(self._pieces) and (all_of_it or self._pieces[self._next][0] <= passed):
             end = max(end, self._pieces[self._next][1])
             self._next += 1
         if self.first_byte_ms is None and end:

@@ -39,9 +39,15 @@ def is_for_others(call: Call, body: bytes) -> bool:
     return not answer.is_streamed or _is_ended(call, body)
 
 
+def is_complete_though_left(call: Call, body: bytes) -> bool:
+    """Return whether a stream whose client has left had come to its end: some clients read no further than its last event."""
+    answer = call.answer
+    return _protocol_of(call) in _REQUEST_IDS and answer is not None and answer.is_streamed and _is_ended(call, body)
+
+
 def _is_ended(call: Call, body: bytes) -> bool:
     """Return whether a stream has the end that its clients wait for."""
-    protocol = call.policy.providers[call.envelope].protocol if call.policy is not None else call.protocol
+    protocol = _protocol_of(call)
     if protocol == "anthropic":
         return b'"message_stop"' in body[-_TAIL_BYTES:]
     if protocol == "openai":
@@ -49,11 +55,15 @@ def _is_ended(call: Call, body: bytes) -> bool:
     return True
 
 
+def _protocol_of(call: Call) -> str:
+    """Return the protocol in which a call is answered."""
+    return call.policy.providers[call.envelope].protocol if call.policy is not None else call.protocol
+
+
 def headers_of_hit(call: Call, found: Entry, now: int) -> list[tuple[str, str]]:
     """Return the headers of an answer from the cache. What the first one's said of its own request and account is left out."""
     headers = [("content-type", found.content_type), ("age", str(max(0, now - found.at) // 1000))]
-    protocol = call.policy.providers[call.envelope].protocol if call.policy is not None else call.protocol
-    named = _REQUEST_IDS.get(protocol)
+    named = _REQUEST_IDS.get(_protocol_of(call))
     if named is not None:
         name, prefix = named
         headers.append((name, fresh_id(prefix + "0" * 24)))
