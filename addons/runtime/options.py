@@ -17,7 +17,7 @@ from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader, traverse
 
 from flow import Addon, services
-from runtime.worker import serve
+from runtime.worker import serve, unfit
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.console.lines import Format, FormatError, chosen_format, message_as_json
@@ -273,6 +273,8 @@ class Options(Addon):
                 said = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
             print(said, flush=True)
         if worker is not None:
+            if (why := unfit()) is not None:
+                exit_with_error(why)
             await serve()
             return
         try:

@@ -119,6 +119,15 @@ async def listen_on_handed_sockets(self: Any, host: str, port: int) -> list[asyn
     return made
 
 
+def unfit() -> str | None:
+    """Return why several workers cannot serve the policy; None if they can."""
+    if services().policy.oidc is not None:
+        return (
+            "sign-in at an identity provider (oidc) needs one process, as a sign-in under way is known to one: leave --workers out"
+        )
+    return None
+
+
 async def serve() -> None:
     """Accept connections from now on, and tell the supervisor."""
     while waiting:

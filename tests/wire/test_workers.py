@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from collections import Counter
@@ -268,6 +269,26 @@ def test_files_say_what_all_have_used_once_they_are_stopped(workers: Workers) ->
     assert shown.exit_code == 0, shown.output
     (limit,) = (row for row in json.loads(shown.output)["usage"] if (row["id"], row["unit"]) == ("vk-hundred", "requests"))
     assert limit["used"] == 100
+
+
+def test_a_backup_has_what_every_worker_has(workers: Workers, tmp_path: Path) -> None:
+    file, elsewhere, policy = tmp_path / "backup.tar.gz", tmp_path / "state", tmp_path / "policy.yaml"
+    made = CliRunner().invoke(app, ["backup", str(file), "--policy", str(workers.policy), "--state-dir", str(workers.state)])
+    assert made.exit_code == 0, made.output
+    back = CliRunner().invoke(app, ["restore", str(file), "--policy", str(policy), "--state-dir", str(elsewhere)])
+    assert back.exit_code == 0, back.output
+    shown = [
+        CliRunner().invoke(app, ["usage", "--json", "--policy", str(p), "--state-dir", str(s)]).output
+        for p, s in ((workers.policy, workers.state), (policy, elsewhere))
+    ]
+    used = [[(r["id"], r["unit"], r["used"], r["used_usd"], r["starts_at"]) for r in json.loads(text)["usage"]] for text in shown]
+    assert used[0] == used[1]
+    for name in ("node.json", "workers/1/node.json", "workers/2/node.json", "workers/2/audit.jsonl"):
+        assert (elsewhere / name).read_bytes() == (workers.state / name).read_bytes()
+    counters = "SELECT name, used FROM counters ORDER BY name"
+    for name in ("workers/1/sluicegate.db", "workers/2/sluicegate.db"):
+        found = [sqlite3.connect(folder / name).execute(counters).fetchall() for folder in (workers.state, elsewhere)]
+        assert found[0] == found[1] != []
 
 
 def test_a_user_is_erased_from_every_folder(workers: Workers) -> None:

@@ -127,8 +127,14 @@ class Gathering(Shipping):
                 _set_meta(own, DELETED_BEFORE_MS, max(before, read_meta(own, DELETED_BEFORE_MS)))
                 own.execute("DELETE FROM calls WHERE rowid < ? AND rowid <= ?", (calls, old[-1][0]))
         adjusted = min(read_meta(own, GATHERED_ADJUSTMENT), read_meta(own, AGREED_ADJUSTMENT))
-        own.execute("DELETE FROM adjustments WHERE number < ?", (adjusted,))
-        own.execute("DELETE FROM connections WHERE rowid < ?", (read_meta(own, GATHERED_CONNECTION),))
+        for table, number, gathered in (
+            ("adjustments", "number", adjusted),
+            ("connections", "rowid", read_meta(own, GATHERED_CONNECTION)),
+        ):
+            told = f"FROM {table} WHERE {number} < ?"
+            # Not even the lock is taken where there is nothing to delete: calls are written to the same file.
+            if own.execute(f"SELECT 1 {told} LIMIT 1", (gathered,)).fetchone():
+                own.execute(f"DELETE {told}", (gathered,))
 
 
 class _NoRecords(Records):

@@ -17,14 +17,16 @@ from sluicegate import __version__
 from sluicegate.database import connection
 from sluicegate.operations.archive.contents import (
     AUTHORITY,
-    DATABASES,
     KEY_FILES,
     MANIFEST,
+    NODE,
     POLICY,
     STATE,
+    WORKERS_STORE,
     ArchiveError,
     Manifest,
     Member,
+    databases_in,
     digest_of,
 )
 from sluicegate.paths import authority_folder, price_file
@@ -34,6 +36,7 @@ from sluicegate.storage.migrations import version_of
 from sluicegate.storage.state_folder import recorded_authority
 from sluicegate.storage.store import FILENAME
 from sluicegate.windows import iso
+from sluicegate.workers.worker import worker_folders
 
 JOURNAL = "audit.jsonl"
 
@@ -60,7 +63,9 @@ def make_backup(target: Path, state_dir: Path, policy: Path, now: int, *, replac
             # Opened at once and read to where they end now: a rotation in between makes no difference. The journal has calls
             # that the databases have never seen; who puts the backup back charges them by their own records.
             files: list[tuple[str, IO[bytes]]] = [
-                (f"{STATE}/{name}", opened.enter_context((work / name).open("rb"))) for name in DATABASES if (work / name).exists()
+                (f"{STATE}/{name}", opened.enter_context((work / name).open("rb")))
+                for name in databases_in(state_dir)
+                if (work / name).exists()
             ]
             files += [(name, opened.enter_context(file)) for name, file in _open_files(state_dir, policy)]
             authority = authority_folder(state_dir, recorded_authority(state_dir))
@@ -97,9 +102,10 @@ def _authority_files(folder: Path) -> list[Path]:
 def _copy_databases(state_dir: Path, work: Path) -> int:
     """Copy each database as it is at one moment; return the version of the first."""
     version = 0
-    for name in DATABASES:
+    for name in databases_in(state_dir):
         if not (state_dir / name).exists():
             continue
+        (work / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(work / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with connection(state_dir / name, "ro") as source, connection(work / name, "rw") as copy:
             # All pages in one step: in several it would begin anew whenever a call is written in between.
@@ -116,6 +122,12 @@ def _open_files(state_dir: Path, policy: Path) -> Iterator[tuple[str, IO[bytes]]
     keys = sorted((state_dir / KEY_FILES).glob("*"))
     named = [(f"{STATE}/{f.name}", f) for f in (*journals, *(state_dir / name for name in SMALL_FILES))]
     named += [(f"{STATE}/{KEY_FILES}/{f.name}", f) for f in keys]
+    if (state_dir / WORKERS_STORE).exists():
+        folders = worker_folders(state_dir)
+        own = [state_dir / NODE, *(folder / NODE for folder in folders)]
+        for journal in (folder / JOURNAL for folder in folders):
+            own += [journal, *other_files(journal)] if journal.exists() else []
+        named += [(f"{STATE}/{f.relative_to(state_dir)}", f) for f in own]
     named += [(f"{POLICY}/{f.name}", f) for f in (*policy_files(policy), price_file(policy))]
     for name, path in named:
         try:

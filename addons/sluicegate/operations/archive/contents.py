@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sluicegate.workers.worker import worker_folders
+
 FORMAT = 2
 """The version of this format. Before 2 an authority in the state folder had no folder of its own there."""
 
@@ -22,11 +24,17 @@ STATE, POLICY, AUTHORITY = "state", "policy", "ca"
 DATABASES = ("sluicegate.db", "content.db", "prompt_cache.db")
 """Copied by SQLite itself while calls are written; the logs' index is not copied, because it is made from the first."""
 
+WORKERS_STORE = "fleet.db"
+"""The store of workers that share the state folder, which is there once there have been any."""
+
+NODE = "node.json"
+"""Who a worker's folder is to that store."""
+
 KEY_FILES = "provider-keys"
 """The folder of provider keys that came over HTTP."""
 
 SAFE_NAME = re.compile(
-    r"(state/(provider-keys/)?|state/ca/(?:(?!\.{1,2}/)[^/\0]{1,255}/)?|policy/|ca/(?:(?!\.{1,2}/)[^/\0]{1,255}/)?)[^/\0]{1,255}"
+    r"(state/(provider-keys/|workers/\d{1,3}/)?|state/ca/(?:(?!\.{1,2}/)[^/\0]{1,255}/)?|policy/|ca/(?:(?!\.{1,2}/)[^/\0]{1,255}/)?)[^/\0]{1,255}"
 )
 """What a member may be called: nothing that leads out of its part."""
 
@@ -84,6 +92,17 @@ def read_manifest(value: Any) -> Manifest:
         if not SAFE_NAME.fullmatch(member.name) or Path(member.name).name in (".", ".."):
             raise ArchiveError(f"the backup has a file of a name that none has: {member.name!r}; nothing was restored")
     return manifest
+
+
+def databases_in(state_dir: Path) -> list[str]:
+    """Return the databases of a state folder, those of workers included, by their paths in it, in the order to copy them.
+
+    What a worker notes as gathered must be in the copy of the shared one, which is therefore made later.
+    """
+    if not (state_dir / WORKERS_STORE).exists():
+        return list(DATABASES)
+    own = [str(folder.relative_to(state_dir) / DATABASES[0]) for folder in worker_folders(state_dir)]
+    return [*own, *DATABASES, WORKERS_STORE]
 
 
 class Readable(Protocol):

@@ -18,6 +18,7 @@ from sluicegate.operations.archive.contents import (
     DATABASES,
     MANIFEST,
     STATE,
+    WORKERS_STORE,
     ArchiveError,
     Manifest,
     digest_of,
@@ -167,7 +168,7 @@ def _unpack(archive: Path, planned: Plan, work: Path) -> dict[str, Path]:
 
 def _require_whole(work: Path) -> None:
     """Refuse a database that SQLite finds a fault in. Raises ArchiveError."""
-    for name in DATABASES:
+    for name in (*DATABASES, WORKERS_STORE):
         for file in work.glob(f"*/{name}"):
             with connection(file, "ro") as conn:
                 if (said := conn.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
