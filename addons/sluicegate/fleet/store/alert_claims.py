@@ -94,7 +94,7 @@ _COLUMNS = "counter, starts_at, threshold, webhook, alert_id, body, at, resets_a
 _KEY = "[[0]], CAST([[1]] AS bigint), CAST([[2]] AS bigint), [[3]]"
 
 _PUT = f"""
-INSERT INTO fleet_alerts
+INSERT INTO fleet_alerts ({_COLUMNS}, node, claimed_at, delivered_at, gone_at)
 SELECT {_KEY}, [[4]], [[5]], CAST([[6]] AS bigint), CAST([[7]] AS bigint), ?, {{now}}, NULL, CAST([[8]] AS bigint) FROM {{each}}
 WHERE NOT EXISTS (
   SELECT 1 FROM fleet_alerts a WHERE a.counter = [[0]] AND a.starts_at = CAST([[1]] AS bigint) AND a.webhook = [[3]]

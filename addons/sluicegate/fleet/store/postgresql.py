@@ -32,6 +32,12 @@ SETTINGS = (
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
 )
 
+PREPARE_AFTER = 2
+"""How often a statement is sent before the server keeps its plan: planning costs it three times what the statement does."""
+
+MIGRATION_TIMEOUT_MS = 600_000
+"""What a migration may take, waiting for that of another gateway included."""
+
 
 class PostgresEngine:
     """One connection."""
@@ -60,8 +66,10 @@ class PostgresEngine:
             if self._conn is None or self._conn.closed:
                 self._conn = self._connect()
                 self._conn.execute(SETTINGS)
+                self._conn.prepare_threshold = None if _is_pooled(self._conn) else PREPARE_AFTER
             transaction = _Transaction(self._conn, self._spell)
             if alone:
+                transaction((f"SET LOCAL statement_timeout = {MIGRATION_TIMEOUT_MS}", ()))
                 transaction(("SELECT pg_advisory_xact_lock(?)", (MIGRATION_LOCK,)))
             yield transaction
             transaction.end()
@@ -82,6 +90,15 @@ class PostgresEngine:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+
+
+def _is_pooled(conn: psycopg.Connection) -> bool:
+    """Return whether a pooler answers for the server, by the process that a cancellation would go to.
+
+    One that gives each transaction another of its connections might run another gateway's statement by the name of ours.
+    """
+    row = conn.execute("SELECT pg_backend_pid()").fetchone()
+    return row is None or row[0] != conn.info.backend_pid
 
 
 class _Transaction:

@@ -17,7 +17,9 @@ _CHANGED = f"{{now}} / {CHANGED_MS} * {CHANGED_MS}"
 LOCK_NODE = "SELECT epoch, number, state, settled, seen_at, {now} FROM fleet_nodes WHERE id = ? {for_update}"
 
 JOIN = """
-INSERT INTO fleet_nodes VALUES (?, ?, 1, 0, 'live', 0, {now}, {now}, ?, ?, ?, ?, ?)
+INSERT INTO fleet_nodes
+  (id, name, epoch, number, state, settled, joined_at, seen_at, version, revision, calls, lag, offset_ms)
+VALUES (?, ?, 1, 0, 'live', 0, {now}, {now}, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
   name = excluded.name, epoch = fleet_nodes.epoch + 1, number = 0, state = 'live', settled = 0, joined_at = excluded.joined_at,
   seen_at = excluded.seen_at, version = excluded.version, revision = excluded.revision, calls = excluded.calls,
@@ -79,7 +81,7 @@ WHERE p.node = ? AND p.granted > p.spent + p.held ORDER BY 1, 2
 """
 
 PUT_POSITIONS = f"""
-INSERT INTO fleet_positions
+INSERT INTO fleet_positions (counter, starts_at, node, spent, held, granted, provisional, changed_at)
 SELECT [[0]], CAST([[1]] AS bigint), ?, CAST([[2]] AS bigint), CAST([[3]] AS bigint), CAST([[4]] AS bigint), 0, {_CHANGED}
 FROM {{each}} WHERE true
 ON CONFLICT (counter, starts_at, node) DO UPDATE SET
@@ -92,7 +94,7 @@ WHERE (counter, starts_at) IN (SELECT [[0]], CAST([[1]] AS bigint) FROM {each})
 """
 
 PUT_HOLDS = """
-INSERT INTO fleet_holds SELECT ?, [[0]], [[1]], [[2]] FROM {each} WHERE true
+INSERT INTO fleet_holds (node, call_id, charges, draft) SELECT ?, [[0]], [[1]], [[2]] FROM {each} WHERE true
 ON CONFLICT (node, call_id) DO UPDATE SET charges = excluded.charges, draft = excluded.draft
 """
 DROP_HOLDS = "DELETE FROM fleet_holds WHERE node = ? AND call_id IN (SELECT [[0]] FROM {each})"
@@ -106,7 +108,7 @@ ORDER BY n.id {{for_update}} {{skip_locked}}
 """  # noqa: S608
 HOLDS_OF = "SELECT charges FROM fleet_holds WHERE node = ?"
 PUT_PROVISIONAL = f"""
-INSERT INTO fleet_positions
+INSERT INTO fleet_positions (counter, starts_at, node, spent, held, granted, provisional, changed_at)
 SELECT [[0]], CAST([[1]] AS bigint), ?, 0, 0, 0, CAST([[2]] AS bigint), {_CHANGED} FROM {{each}} WHERE true
 ON CONFLICT (counter, starts_at, node) DO UPDATE SET provisional = excluded.provisional, changed_at = excluded.changed_at
 """  # noqa: S608
@@ -132,7 +134,7 @@ FROM fleet_windows w LEFT JOIN fleet_positions p ON p.counter = w.counter AND p.
 WHERE w.counter = ? AND w.starts_at = ?
 """
 CORRECT = "UPDATE fleet_windows SET adjusted = adjusted + ?, adjusted_at = {now} WHERE counter = ? AND starts_at = ?"
-NOTE_CORRECTION = "INSERT INTO fleet_corrections VALUES (?, ?, ?, ?, {now})"
+NOTE_CORRECTION = "INSERT INTO fleet_corrections (id, counter, starts_at, amount, made_at) VALUES (?, ?, ?, ?, {now})"
 
 TOTALS = """
 SELECT w.counter, w.starts_at, w.ends_at, {greatest}(0, CAST(w.adjusted + coalesce(sum(p.spent + p.provisional), 0) AS bigint)),
@@ -146,7 +148,7 @@ WHERE (w.counter, w.starts_at) IN (
 NOW = "SELECT {now}"
 
 ADD_ANCHORS = """
-INSERT INTO fleet_anchors SELECT [[0]], coalesce(CAST([[1]] AS bigint), {now}) FROM {each} WHERE true ORDER BY 1
+INSERT INTO fleet_anchors (counter, anchor) SELECT [[0]], coalesce(CAST([[1]] AS bigint), {now}) FROM {each} WHERE true ORDER BY 1
 ON CONFLICT (counter) DO NOTHING
 """
 ANCHORS = "SELECT counter, anchor FROM fleet_anchors WHERE counter IN (SELECT [[0]] FROM {each})"

@@ -1,7 +1,9 @@
 """The tables of the fleet store, and their migration to this version, forward only.
 
 A step that has been released is never edited. A version goes on working with tables of a newer one as long as that says so:
-``fleet_meta`` has the version of the tables, and the oldest that can still use them.
+``fleet_meta`` has the version of the tables, and the oldest that can still use them. The version before always can, because
+gateways are upgraded one by one: a step adds tables, indexes and columns that may be left out, and whoever writes a row names
+its columns.
 """
 
 from __future__ import annotations
@@ -80,5 +82,5 @@ def migrate(engine: Engine) -> None:
 
 def _step_up(run: Run, version: int) -> None:
     run(*((statement, ()) for step in STEPS[version:] for statement in step))
-    note = "INSERT INTO fleet_meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    note = "INSERT INTO fleet_meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
     run((note, ("version", len(STEPS))), (note, ("usable_by", USABLE_BY)), commit=True)
