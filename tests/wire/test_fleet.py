@@ -200,6 +200,26 @@ def test_nodes_are_listed_with_what_they_do(site: Site) -> None:
     assert 'sluicegate_fleet_node_info{node="south"} 1.0' in gateway.admin("/metrics").body.decode()
 
 
+def test_what_was_done_on_one_node_is_on_the_trail_of_all(site: Site) -> None:
+    north, south, _ = site.gateways
+    made = Api(north).ok("POST", "/api/adjustments", {"scope": "vk-corrected", "amount": -0.01, "reason": "a credit"})
+    (entry,) = eventually(lambda: south.admin("/api/audit?action=adjust&node=north").json["entries"])
+    assert (entry["entity_id"], entry["who"], entry["node"]) == ("vk-corrected", "admin", "north")
+    assert south.admin("/api/audit?action=adjust&node=south").json["entries"] == []
+    (own,) = north.admin("/api/audit?action=adjust&node=north").json["entries"]
+    assert own == entry | {"id": own["id"]}
+    (adjustment,) = eventually(lambda: south.admin("/api/adjustments").json["adjustments"])
+    assert adjustment == made["adjustment"]
+    # Its own is not told to it again, and a start repeats nothing.
+    south.stop()
+    south.start()
+    for gateway in (north, south):
+        assert len(gateway.admin("/api/adjustments").json["adjustments"]) == 1
+        assert len(gateway.admin("/api/audit?action=adjust").json["entries"]) == 1
+    revisions = south.admin("/api/policy/revisions").json["revisions"]
+    assert {row["node"] for row in revisions} == set(NAMES)
+
+
 def test_a_killed_node_is_charged_once_and_its_places_come_back(site: Site) -> None:
     north, _, east = site.gateways
     go = threading.Event()

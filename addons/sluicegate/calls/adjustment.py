@@ -135,10 +135,10 @@ def describe_levels(adjustment: Adjustment) -> list[dict[str, Any]]:
     return levels
 
 
-def describe(adjustment: Adjustment) -> dict[str, Any]:
-    """Return an adjustment as the API shows it."""
+def describe(adjustment: Adjustment, here: str | None = None) -> dict[str, Any]:
+    """Return an adjustment as the API shows it; ``here`` is the name of this gateway among others."""
     shown = {n: v for n, v in adjustment.items() if n not in ("charges", "idempotency_key", *SCOPE_COLUMNS)}
-    return shown | {"levels": describe_levels(adjustment)}
+    return shown | {"node": adjustment.get("node") or here, "levels": describe_levels(adjustment)}
 
 
 def message_of(adjustment: Adjustment, before_nano: int | None, *, planned: bool = False) -> str:

@@ -190,7 +190,7 @@ class _FileServices:
         from sluicegate.routing.router import Router
         from sluicegate.storage.store import FILENAME
 
-        self.env, self.state_dir, self.is_exposed = os.environ, state_dir, False
+        self.env, self.state_dir, self.is_exposed, self.fleet = os.environ, state_dir, False, None
         self._policy_path = policy
         self.policy_watcher = PolicyWatcher(open_source(policy, state_dir, os.environ), os.environ, self.clock)
         self.ledger, self.keyring = read_host_ledger(state_dir), Keyring()

@@ -64,7 +64,8 @@ class Fleet:
         """Prepare; ``join`` speaks with the store. Raises StateError."""
         database, ledger = gateway.store.path, gateway.ledger
         self.address, self.name, self.id = reached.address(), reached.name, node_id(database.parent)
-        self.clock = clock
+        self.clock, self.host = clock, reached.host
+        """``host``: what the entries in our state folder are of, where other folders share the store; None where none does."""
         self._reached = reached
         self._watching = self._open()
         self._watch_lock = threading.Lock()
@@ -219,6 +220,11 @@ class Gateway(Protocol):
         """The policy in force."""
 
 
+def host_of(fleet: Fleet | None) -> str | None:
+    """Return the name of what the entries in our state folder are of; None where no other folder shares its entries."""
+    return None if fleet is None else fleet.host
+
+
 def open_fleet(gateway: Gateway, clock: FollowedClock) -> Fleet:
     """Return a gateway's part in the fleet that its policy or environment names, or its workers make. Raises StateError."""
     source = gateway.policy_watcher.source
@@ -237,7 +243,7 @@ def reached_by(gateway: Gateway, source: PolicySource, clock: FollowedClock) -> 
     """Return how a gateway reaches the store that it shares with others. Raises StateError."""
     name = node_name(gateway.env, gateway.number)
     if isinstance(source, StoreSource) and source.reached is not None:
-        return OverNetwork(replace(source.reached, name=name))
+        return OverNetwork(replace(source.reached, name=name), node_name(gateway.env))
     if store_address(gateway.policy.server, gateway.env) is None:
         return OneHost(gateway.state_dir, name, clock.own)
-    return OverNetwork(Reached(gateway.policy.server, dict(gateway.env), name))
+    return OverNetwork(Reached(gateway.policy.server, dict(gateway.env), name), node_name(gateway.env))

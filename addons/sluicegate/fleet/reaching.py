@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sluicegate.fleet.entries.exchange import Exchange
+from sluicegate.fleet.entries.table import Entries
 from sluicegate.fleet.gathering import Gathering
 from sluicegate.fleet.node import node_id
 from sluicegate.fleet.records import Records
@@ -19,8 +21,9 @@ from sluicegate.policy.store_address import StoreAddress
 class OverNetwork:
     """A store in PostgreSQL."""
 
-    def __init__(self, reached: Reached) -> None:
-        self.name, self._reached = reached.name, reached
+    def __init__(self, reached: Reached, host: str) -> None:
+        """``host`` is the name of the state folder, whichever worker uses it."""
+        self.name, self.host, self._reached = reached.name, host, reached
 
     def address(self) -> StoreAddress:
         """Return the store's address. Raises StoreAddressError."""
@@ -34,15 +37,17 @@ class OverNetwork:
 
     def exchange(self, ends: Ends) -> Shipping:
         """Return what takes a node's records to the store, and fetches the others'."""
-        connect = self._reached.connect
+        records = Records(self._reached.connect)
         if ends.shared == ends.database:
-            return Shipping(ends.database, Records(connect), ends.node, ends.unconfirmed, ends.on_replaced)
+            entries = Exchange(ends.database, Entries(records.session), ends.node, self.host)
+            return Shipping(ends.database, records, ends.node, ends.unconfirmed, ends.on_replaced, entries)
 
         def host() -> str:
             # The records of all workers are this host's, whichever of them delivers.
             return node_id(ends.shared.parent)
 
-        return Gathering(ends, Shipping(ends.shared, Records(connect), host, tuple, ends.on_replaced))
+        entries = Exchange(ends.shared, Entries(records.session), host, self.host)
+        return Gathering(ends, Shipping(ends.shared, records, host, tuple, ends.on_replaced, entries))
 
     def notices(self, told: Mapping[str, Callable[[], None]]) -> Notices | None:
         """Return what waits for the store to tell something."""
@@ -51,6 +56,8 @@ class OverNetwork:
 
 class OneHost:
     """A store in the state folder that workers share."""
+
+    host = None
 
     def __init__(self, state_dir: Path, name: str, clock: Callable[[], int]) -> None:
         """Go by the host's clock."""

@@ -12,21 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from sluicegate.calls.record import Record
-from sluicegate.fleet.store.protocol import FleetError
+from sluicegate.fleet.store.session import Session
 
 if TYPE_CHECKING:
     import psycopg
 
-SETUP_LOCK, ORDER_LOCK = 0x51_01CE_0001, 0x51_01CE_0002
-"""Advisory locks: while tables are made; and while records get their positions, so that a reader never passes one by."""
+ORDER_LOCK = 0x51_01CE_0002
+"""The advisory lock while records get their positions, so that a reader never passes one by."""
 
-_TABLES = """
-CREATE SEQUENCE IF NOT EXISTS records_position;
-CREATE TABLE IF NOT EXISTS records (
-  id text PRIMARY KEY, node text NOT NULL, position bigint NOT NULL, record json NOT NULL
-);
-CREATE INDEX IF NOT EXISTS records_by_position ON records (position);
-"""
 _INCOMING = "CREATE TEMP TABLE incoming (number int, id text, record json) ON COMMIT DROP"
 _KEEP = """
 INSERT INTO records SELECT id, %s, nextval('records_position'), record FROM incoming ORDER BY number
@@ -50,8 +43,7 @@ class Records:
     """A connection of its own, for one thread. Every method blocks, and raises FleetError; the next call connects again."""
 
     def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
-        self._connect = connect
-        self._conn: psycopg.Connection | None = None
+        self.session = Session(connect)
 
     def put(self, node: str, records: Sequence[Record]) -> None:
         """Keep a node's records, all of them or none."""
@@ -64,7 +56,7 @@ class Records:
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (ORDER_LOCK,))
             conn.execute(_KEEP, (node,))
 
-        self._run(work)
+        self.session.run(work)
 
     def costs(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the nano-dollars of those of these records that are here, by id."""
@@ -72,7 +64,7 @@ class Records:
         def work(conn: psycopg.Connection) -> dict[str, int]:
             return {i: int(cost or 0) for i, cost in conn.execute(_COSTS, (list(ids),))}
 
-        return self._run(work)
+        return self.session.run(work)
 
     def read(self, node: str, after: int, limit: int) -> Arrived:
         """Return the next records after a position that are not this node's own."""
@@ -81,25 +73,8 @@ class Records:
             rows = conn.execute(_READ, (node, after, limit)).fetchall()
             return Arrived(rows[-1][0] if rows else after, [orjson.loads(text) for _, text in rows if text is not None])
 
-        return self._run(work)
-
-    def _run[T](self, work: Callable[[psycopg.Connection], T]) -> T:
-        import psycopg
-
-        try:
-            if self._conn is None or self._conn.closed:
-                self._conn = self._connect()
-                with self._conn.transaction():
-                    self._conn.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
-                    self._conn.execute(_TABLES)
-            with self._conn.transaction():
-                return work(self._conn)
-        except psycopg.Error as e:
-            self.close()
-            raise FleetError(str(e)) from e
+        return self.session.run(work)
 
     def close(self) -> None:
         """Close the connection."""
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        self.session.close()

@@ -22,6 +22,7 @@ import orjson
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection, transaction
+from sluicegate.fleet.entries.exchange import Exchange
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.storage.store import OWN_CALLS, SHIPPED, read_meta
@@ -88,10 +89,12 @@ class Shipping:
         node: Callable[[], str],
         unconfirmed: Callable[[], Iterable[Record]],
         on_replaced: Callable[[], None],
+        entries: Exchange | None = None,
     ) -> None:
         """Call ``on_replaced`` when sums over records that were there before are wrong now."""
         self._database, self._records, self._node = database, records, node
         self._unconfirmed, self._on_replaced = unconfirmed, on_replaced
+        self._entries = entries
         self.lag = 0
         """Own records that the store does not have yet, as last counted."""
         self.error: str | None = None
@@ -114,6 +117,8 @@ class Shipping:
             end = time.monotonic() + CLOSING_S
             while self.ship() and time.monotonic() < end:
                 continue
+            if self._entries is not None:
+                self._entries.ship()
         except (FleetError, sqlite3.Error) as e:
             logger.warning("The store lacks the last records; they are delivered after the next start: %s", e)
         self.close_store()
@@ -139,9 +144,15 @@ class Shipping:
         """Deliver all that is not delivered, and fetch what is new."""
         while self.ship() and not self._stop.is_set():
             continue
+        self.fetch_all()
+        if self._entries is not None:
+            self._entries.round(self.fetch_all)
+        self.fetch_unconfirmed()
+
+    def fetch_all(self) -> None:
+        """Fetch every record of other nodes that is new."""
         while self.fetch() and not self._stop.is_set():
             continue
-        self.fetch_unconfirmed()
 
     def ship(self) -> bool:
         """Deliver some of this node's records; return whether there are more."""

@@ -19,7 +19,9 @@ import orjson
 from sluicegate.database import connection
 from sluicegate.policy.entities import redacted
 
-COLUMNS = ("id", "at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
+WRITTEN = ("at", "who", "action", "entity_kind", "entity_id", "before", "after", "revision_before", "revision_after")
+COLUMNS = ("id", *WRITTEN, "node")
+"""``node``: the gateway on which it was done, by name; None for this one."""
 
 
 class AuditTrailError(Exception):
@@ -49,17 +51,25 @@ class AuditTrail:
         with self._open("rw") as conn:
             conn.execute("BEGIN IMMEDIATE")
             conn.executemany(
-                f"INSERT INTO admin_audit ({','.join(COLUMNS[1:])}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                f"INSERT INTO admin_audit ({','.join(WRITTEN)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 rows,
             )
             conn.execute("COMMIT")
             self._sync_wal()
 
-    def read(self, *, limit: int, before: int | None = None, **equal: str | None) -> tuple[list[dict[str, Any]], int]:
-        """Return entries newest first, with an id below ``before``, and how many match in all. Raises AuditTrailError."""
+    def read(
+        self, *, limit: int, before: int | None = None, node: str | None = None, here: str | None = None, **equal: str | None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return entries newest first, with an id below ``before``, and how many match in all. Raises AuditTrailError.
+
+        ``node``: only those of the gateway with this name; ``here`` is our own.
+        """
         wanted = {name: value for name, value in equal.items() if value is not None}
         where = [f"{name} = ?" for name in wanted]
         values: list[Any] = list(wanted.values())
+        if node is not None:
+            where.append("coalesce(node, ?) = ?")
+            values += [here, node]
         with self._open("ro") as conn:
             total = conn.execute(f"SELECT count(*) FROM admin_audit{_where(where)}", values).fetchone()[0]  # noqa: S608
             if before is not None:
@@ -69,7 +79,7 @@ class AuditTrail:
                 f"SELECT {','.join(COLUMNS)} FROM admin_audit{_where(where)} ORDER BY id DESC LIMIT ?",  # noqa: S608
                 [*values, limit],
             ).fetchall()
-        return [_entry(row) for row in rows], total
+        return [_entry(row, here) for row in rows], total
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
         return connection(self.path, mode, lambda e: AuditTrailError(f"the audit trail in {self.path} cannot be used: {e}"))
@@ -96,6 +106,7 @@ def _text(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else orjson.dumps(redacted(value), default=float).decode()
 
 
-def _entry(row: Sequence[Any]) -> dict[str, Any]:
+def _entry(row: Sequence[Any], here: str | None) -> dict[str, Any]:
     entry = dict(zip(COLUMNS, row, strict=True))
+    entry["node"] = entry["node"] or here
     return entry | {name: orjson.loads(entry[name]) if entry[name] is not None else None for name in ("before", "after")}

@@ -58,8 +58,10 @@ class Revisions:
         with self._open("rw") as conn:
             conn.execute("BEGIN IMMEDIATE")
             names = f"{','.join(COLUMNS[1:])}, version, files"
-            sql = f"INSERT INTO policy_revisions ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-            conn.execute(sql, (*about, revision.version, files))
+            # Of several workers that share the database each may have fetched a version.
+            is_new = "NOT EXISTS (SELECT 1 FROM policy_revisions WHERE version = ?)"
+            sql = f"INSERT INTO policy_revisions ({names}) SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE {is_new}"
+            conn.execute(sql, (*about, revision.version, files, revision.version))
             conn.execute(
                 "DELETE FROM policy_revisions WHERE id IN ("
                 "SELECT id FROM (SELECT id, row_number() OVER newest AS number, sum(length(files)) OVER newest AS bytes "

@@ -129,8 +129,8 @@ class Store:
         return [from_row(row) for row in self._conn.execute(sql, (rowid,))]
 
     def adjustments_since(self, number: int) -> list[Adjustment]:
-        """Return the adjustments after a number, oldest first."""
-        return read_adjustments(self._conn, "number > ? ORDER BY number", (number,))
+        """Return this gateway's own adjustments after a number, oldest first."""
+        return read_adjustments(self._conn, "number > ? AND node IS NULL ORDER BY number", (number,))
 
     def waiting_corrections(self) -> list[WaitingCorrection]:
         """Return the corrections that the store may lack which several gateways share, in the order in which they were made."""

@@ -14,7 +14,8 @@ FILENAME = "policy-from-store.json"
 
 def save(folder: Path, version: Version) -> None:
     """Keep a version, readable by the folder's owner alone. Raises OSError."""
-    write_private(folder / FILENAME, orjson.dumps(version._asdict(), option=orjson.OPT_INDENT_2))
+    if (present := load(folder)) is None or present.number != version.number:
+        write_private(folder / FILENAME, orjson.dumps(version._asdict(), option=orjson.OPT_INDENT_2))
 
 
 def load(folder: Path) -> Version | None:

@@ -24,6 +24,7 @@ from sluicegate.calls.adjustment import (
     windows_of_call,
 )
 from sluicegate.calls.record import Record
+from sluicegate.fleet.fleet import host_of
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.formats import adjustment_rows
@@ -126,7 +127,8 @@ async def _list(request: ApiRequest) -> ApiResponse:
     equal = page.model_dump(exclude={"limit", "before"})
     found = await request.run_in_thread(lambda: request.services.adjustments.page(page.limit, page.before, **equal))
     more = found[-1]["id"] if len(found) == page.limit else None
-    return ApiResponse({"adjustments": [describe(a) for a in found], "next_before": more})
+    here = host_of(request.services.fleet)
+    return ApiResponse({"adjustments": [describe(a, here) for a in found], "next_before": more})
 
 
 async def _export(request: ApiRequest) -> Response:
@@ -194,6 +196,8 @@ async def _make(request: ApiRequest, plan: _Plan, key: str | None) -> ApiRespons
         idempotency_key=key,
         **plan.subject,
     )
+    if host_of(services.fleet) is not None:
+        made["node"] = host_of(services.fleet)
     if request.dry_run:
         known = [x for x in plan.limits if x.counter in services.ledger.counters]
         foresee(services.ledger, made, [*plan.windows, *_present_windows(services.ledger, known, now)])

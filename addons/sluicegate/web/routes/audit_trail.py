@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sluicegate import __version__
+from sluicegate.fleet.fleet import host_of
 from sluicegate.policy.fields import Instant
 from sluicegate.web.endpoint import ADMINS, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
@@ -26,6 +27,7 @@ class AuditPage(Query):
     action: str | None = Field(None, max_length=200)
     entity_kind: str | None = Field(None, max_length=200)
     entity_id: str | None = Field(None, max_length=200)
+    node: str | None = Field(None, max_length=63, description="Only what was done on the gateway with this name.")
 
 
 class AuditEntry(ResponseModel):
@@ -41,6 +43,7 @@ class AuditEntry(ResponseModel):
     after: dict[str, Any] | None
     revision_before: str
     revision_after: str
+    node: str | None = Field(description="The gateway on which it was done, by name; null: there is only one.")
 
 
 class AuditList(ResponseModel):
@@ -103,7 +106,7 @@ def endpoints() -> list[Endpoint]:
 
 async def _audit(request: ApiRequest) -> ApiResponse:
     page = request.query
-    chosen = page.model_dump(exclude={"limit", "before"})
+    chosen = page.model_dump(exclude={"limit", "before"}) | {"here": host_of(request.services.fleet)}
     entries, total = await request.run_in_thread(
         lambda: request.services.audit_trail.read(limit=page.limit, before=page.before, **chosen)
     )

@@ -44,6 +44,7 @@ class AdjustmentShown(ResponseModel):
     reason: str
     actor: str
     policy_revision: str
+    node: str | None = Field(description="The gateway on which it was made, by name; null: there is only one.")
     levels: list[AdjustedLevel]
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from sluicegate.calls.adjustment import describe as describe_adjustment
 from sluicegate.calls.limit_checks import describe, visible_checks
 from sluicegate.calls.record import Record
+from sluicegate.fleet.fleet import host_of
 from sluicegate.logs import formats
 from sluicegate.logs.body_search import BodySearch
 from sluicegate.logs.filters import Filters, NotPermitted
@@ -174,7 +175,7 @@ class _Logs:
             if row is None or (own_key is not None and row["virtual_key_id"] != own_key):
                 raise ApiError(404, "not_found", f"There is no call '{call_id[:80]}'")
             limits = describe(visible_checks(row["limits"], own_key))
-            adjustments = [describe_adjustment(a) for a in services.adjustments.of_call(call_id)]
+            adjustments = [describe_adjustment(a, host_of(services.fleet)) for a in services.adjustments.of_call(call_id)]
             if own_key is not None:
                 # Who corrects charges, and what others' counters hold, is not for the holder of a key.
                 adjustments = [a | {"actor": "", "levels": []} for a in adjustments]

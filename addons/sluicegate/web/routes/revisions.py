@@ -11,6 +11,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from sluicegate.background import low_priority
+from sluicegate.fleet.fleet import host_of
 from sluicegate.policy.diff import unified_diff
 from sluicegate.policy.editing.draft import ConflictError, NotFoundError
 from sluicegate.policy.editing.restoring import Plan, Since, plan_restore
@@ -56,7 +57,7 @@ class RevisionState(ResponseModel):
     who: str | None = Field(description="Null: the files were edited on disk.")
     action: str
     summary: str
-    node: str | None = Field(description="The gateway on which it was made; null: this one.")
+    node: str | None = Field(description="The gateway on which it came into force or was made, by name; null: there is only one.")
 
 
 class RevisionList(ResponseModel):
@@ -130,6 +131,7 @@ def endpoints() -> list[Endpoint]:
 async def _page(request: ApiRequest) -> ApiResponse:
     page = request.query
     rows = await request.run_in_thread(lambda: request.services.revisions.page(page.limit, page.before))
+    rows = [row | {"node": row["node"] or host_of(request.services.fleet)} for row in rows]
     return ApiResponse({"revisions": rows, "next_before": rows[-1]["id"] if len(rows) == page.limit else None})
 
 

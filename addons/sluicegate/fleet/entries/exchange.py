@@ -1,0 +1,66 @@
+"""Exchanging entries: a node's own go to the store, and those of the others come, by numbers that stand in its database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sluicegate.database import connection, transaction
+from sluicegate.fleet.entries.rows import KINDS, own_entries, write_entry
+from sluicegate.fleet.entries.table import Entries
+from sluicegate.storage.store import read_meta
+
+PER_BATCH = 50
+
+FETCHED = "fetched_entries_position"
+"""Name in ``meta``: the store's last position that has been fetched."""
+
+
+class Exchange:
+    """What one node sends and fetches. For the thread of shipping; raises FleetError and sqlite3.Error."""
+
+    def __init__(self, database: Path, entries: Entries, node: Callable[[], str], name: str) -> None:
+        """``node`` returns the id of this one, ``name`` is what people call it."""
+        self._database, self._entries, self._node, self._name = database, entries, node, name
+
+    def round(self, fetch_records: Callable[[], None]) -> None:
+        """Deliver what is not delivered, and fetch what is new; ``fetch_records`` brings the calls that entries speak of."""
+        self.ship()
+        while self._fetch(fetch_records):
+            continue
+
+    def ship(self) -> None:
+        """Deliver what is not delivered."""
+        while self._ship():
+            continue
+
+    def _ship(self) -> bool:
+        is_more, node = False, (self._node(), self._name)
+        with connection(self._database, "rw") as conn:
+            for kind in KINDS:
+                last, found = own_entries(conn, kind, read_meta(conn, f"shipped_{kind.name}"), PER_BATCH, node)
+                if found:
+                    self._entries.put(node[0], found)
+                    _set_meta(conn, f"shipped_{kind.name}", last)
+                is_more |= len(found) == PER_BATCH
+        return is_more
+
+    def _fetch(self, fetch_records: Callable[[], None]) -> bool:
+        with connection(self._database, "ro") as conn:
+            after = read_meta(conn, FETCHED)
+        position, found = self._entries.read(self._node(), after, PER_BATCH)
+        if position == after:
+            return False
+        if found:
+            # Whoever adjusted a call had its record from the store.
+            fetch_records()
+        with connection(self._database, "rw") as conn, transaction(conn):
+            for entry in found:
+                write_entry(conn, entry)
+            _set_meta(conn, FETCHED, position)
+        return True
+
+
+def _set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:
+    conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
