@@ -25,10 +25,9 @@ def row_of_adjustment(adjustment: Adjustment) -> list[Any]:
 
 
 def read_adjustments(conn: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Adjustment]:
-    """Return the adjustments that match an SQL condition. Raises sqlite3.Error."""
-    names = (*COLUMNS, "node")
-    rows = conn.execute(f"SELECT {','.join(names)} FROM adjustments WHERE {where}", values)  # noqa: S608
-    found = [dict(zip(names, row, strict=True)) for row in rows]
+    """Return the adjustments that match an SQL condition, those of other gateways with ``node``. Raises sqlite3.Error."""
+    rows = conn.execute(f"SELECT node,{','.join(COLUMNS)} FROM adjustments WHERE {where}", values)  # noqa: S608
+    found = [({} if node is None else {"node": node}) | dict(zip(COLUMNS, row, strict=True)) for node, *row in rows]
     return [a | {"charges": orjson.loads(a["charges"])} for a in found]
 
 
