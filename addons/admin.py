@@ -21,6 +21,7 @@ from sluicegate.network.loopback.ticket_server import TICKET_HEADER
 from sluicegate.web.app import SECURITY_HEADERS, build, form_paths, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
 from sluicegate.web.endpoint import FORM
+from sluicegate.web.erasing import follow_erasures
 from sluicegate.web.errors import error_body
 from sluicegate.web.routes.device import SECRET_QUERIES
 from sluicegate.web.server import ApplicationServer, Headers, PendingRequest
@@ -56,6 +57,7 @@ class Admin(Addon):
                 build(services(), services().authority_folder or Path(ctx.options.confdir).expanduser())
             )
             services().own_servers["web"] = self.server.address
+            follow_erasures(services())
         await self.server.start()
         return self.server
 

@@ -29,8 +29,8 @@ from sluicegate.services import Services
 from sluicegate.storage.content_store import Content
 from sluicegate.storage.journal_rotation import rotate
 from sluicegate.values import NANO
+from sluicegate.web import erasing
 from sluicegate.web.errors import ApiError
-from sluicegate.web.routes import erasure as route
 from sluicegate.web.routes.erasure import _person
 from sluicegate.windows import iso, parse_iso, parse_period
 from support.api import POLICY as API_POLICY
@@ -345,8 +345,8 @@ def test_a_gateway_at_work_erases_and_goes_on(gateway):
 
 @pytest.mark.parametrize(("refusals", "is_begun"), [(0, True), (3, True), (10**6, False)])
 def test_a_disk_that_refuses_for_a_moment_is_waited_for_before_an_erasure(tmp_path, monkeypatch, refusals, is_begun):
-    monkeypatch.setattr(route, "JOURNAL_PAUSE_S", 0.001)
-    monkeypatch.setattr(route, "JOURNAL_WAIT_S", 0.02)
+    monkeypatch.setattr(erasing, "JOURNAL_PAUSE_S", 0.001)
+    monkeypatch.setattr(erasing, "JOURNAL_WAIT_S", 0.02)
     (tmp_path / "policy.yaml").write_text("version: 1\n")
     services = Services(tmp_path / "policy.yaml", tmp_path / "state", {})
     write, left = os.write, [refusals]
@@ -358,7 +358,7 @@ def test_a_disk_that_refuses_for_a_moment_is_waited_for_before_an_erasure(tmp_pa
         return write(fd, data)
 
     monkeypatch.setattr(os, "write", refusing)
-    begin = route._begin_new_journal(services)
+    begin = erasing._begin_new_journal(services)
     if is_begun:
         asyncio.run(begin)
     else:

@@ -127,6 +127,36 @@ def keys(site: Site, gateway: int) -> dict[str, dict[str, Any]]:
     return {k["id"]: k for k in site.gateways[gateway].admin("/api/governance/virtual-keys").json["virtual_keys"]}
 
 
+def test_a_person_is_erased_on_every_node_and_in_the_store(site: Site) -> None:
+    north, south = site.gateways
+    body = json.dumps({"id": "vk-hers", "user_id": "quilla", "name": "quilla's laptop"}).encode()
+    sent = {"authorization": f"Bearer {south.token}", "content-type": "application/json"}
+    value = south.request("POST", "/api/governance/virtual-keys", body, sent).json["virtual_key"]["value"]
+    eventually(lambda: [site.gateways[i].post(CALL, value).status for i in range(2)] == [200, 200])
+    for gateway in site.gateways:
+        eventually(lambda gateway=gateway: len([r for r in gateway.rows() if r["user_id"] == "quilla"]) >= 2)
+    reply = north.request("POST", "/api/governance/users/quilla/erase", b"{}", sent | {"authorization": f"Bearer {north.token}"})
+    assert reply.status == 200, reply.body
+    eventually(lambda: south.admin("/api/erasures").json["erasures"][0]["done_at"])
+    (erasure,) = south.admin("/api/erasures").json["erasures"]
+    assert {node["node"]: node["waits_for"] for node in erasure["nodes"]} == {"north": None, "south": None}
+    options = ["--gateway", south.url, "--state-dir", str(south.state)]
+    shown = CliRunner().invoke(app, ["nodes", "erasures", *options])
+    assert shown.output.count(erasure["pseudonym"]) == 2, shown.output
+    for gateway in site.gateways:
+        assert not [r for r in gateway.rows() if "quilla" in str(r) or "vk-hers" in str(r)]
+        trail = gateway.admin("/api/audit?limit=1000").body + gateway.admin("/api/policy/revisions").body
+        assert b"quilla" not in trail
+        kept = b"".join(file.read_bytes() for file in gateway.state.rglob("*") if file.is_file())
+        assert b"quilla" not in kept
+    with psycopg.connect(site.url) as conn:
+        tables = [name for (name,) in conn.execute("SELECT relname FROM pg_stat_user_tables")]
+        for table in tables:
+            text = "\n".join(str(row) for row in conn.execute(f"SELECT * FROM {table}".encode()))
+            assert "quilla" not in text, table
+            assert "vk-hers" not in text, table
+
+
 def test_what_is_invalid_never_enters_the_store(site: Site) -> None:
     before = site.revision(0)
     assert site.edit(0, "vk-one", {"provider_configs": [{"provider": "nobody"}]}).status == 400

@@ -1,4 +1,4 @@
-"""``sluicegate nodes``: the gateways that share a store, how each is doing, and giving up one that will not return."""
+"""``sluicegate nodes``: the gateways that share a store, how each is doing, whom they have erased, and giving up one."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _ASKED = ("gateway", "state_dir", "as_json")
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command("list", cls=command_class(*_ASKED))(list_nodes)
+    app.command("erasures", cls=command_class(*_ASKED))(list_erasures)
     app.command("forget", cls=command_class("gateway", "state_dir", "dry_run", "as_json"))(forget)
 
 
@@ -60,6 +61,26 @@ def _text(node: dict[str, Any], column: str) -> Any:
         # How far the node's own clock is from the store's.
         return f"{-node['clock_offset_ms'] / 1000:+.1f} s" if abs(node["clock_offset_ms"]) >= 100 else "ok"
     return node[column]
+
+
+def list_erasures(ctx: typer.Context) -> None:
+    """List who was erased, by pseudonym, and which gateways have done it; the others go on by themselves.
+
+    Example: sluicegate nodes erasures
+    """
+    settings = of_running(ctx.obj)
+    found = call_api(open_backend(settings), "GET", "/api/erasures")
+    if settings.as_json:
+        print_json(found)
+        return
+    rows = [
+        {"pseudonym": erasure["pseudonym"], "begun": erasure["begun_at"][:16].replace("T", " "), "node": node["node"]}
+        | {"calls": node["calls"], "done": (node["done_at"] or "not yet")[:16].replace("T", " "), "waits_for": node["waits_for"]}
+        for erasure in found["erasures"]
+        for node in erasure["nodes"]
+    ]
+    columns = {"pseudonym": "erased", "begun": "begun", "node": "node", "done": "done", "calls": "calls", "waits_for": "waits for"}
+    print_table([{name: "" if value is None else value for name, value in row.items()} for row in rows], columns)
 
 
 def forget(ctx: typer.Context, name: Annotated[str, typer.Argument(help="Its name, or its id where several have that.")]) -> None:

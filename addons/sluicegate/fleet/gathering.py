@@ -14,6 +14,7 @@ from typing import Any
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection, transaction
+from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import RECORDS_PER_BATCH, ROWS_PER_STEP, UNCONFIRMED, Ends, Shipping, write_fetched
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
@@ -48,6 +49,11 @@ class Gathering(Shipping):
         super().__init__(ends.database, _NoRecords(), ends.node, ends.unconfirmed, ends.on_replaced)
         self._shared, self._is_our_turn, self._beyond = ends.shared, ends.is_our_turn, beyond
         self._is_apart = ends.shared != ends.database
+
+    @property
+    def asked(self) -> Erasing | None:
+        """Return this host's part in erasures."""
+        return None if self._beyond is None else self._beyond.erasing
 
     def round(self) -> None:
         """Take all that is new to the shared database, and from there to other hosts."""

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from sluicegate.fleet.entries.exchange import Exchange
 from sluicegate.fleet.entries.table import Entries
+from sluicegate.fleet.erasure.carrying_out import Erasing
+from sluicegate.fleet.erasure.table import Erasures
 from sluicegate.fleet.gathering import Gathering
 from sluicegate.fleet.node import node_id
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import Ends, Shipping
 from sluicegate.fleet.store.notices import Notices
 from sluicegate.fleet.store.reach import Reached
+from sluicegate.fleet.store.session import Session
 from sluicegate.fleet.store.sql_store import SqlStore
 from sluicegate.fleet.store.sqlite import FILENAME, SqliteStore
 from sluicegate.policy.store_address import StoreAddress
@@ -39,15 +42,21 @@ class OverNetwork:
         """Return what takes a node's records to the store, and fetches the others'."""
         records = Records(self._reached.connect)
         if ends.shared == ends.database:
-            entries = Exchange(ends.database, Entries(records.session), ends.node, self.host)
-            return Shipping(ends.database, records, ends.node, ends.unconfirmed, ends.on_replaced, entries)
+            return Shipping(
+                ends.database, records, ends.node, ends.unconfirmed, ends.on_replaced, self._more(records, ends.database, ends.node)
+            )
 
         def host() -> str:
             # The records of all workers are this host's, whichever of them delivers.
             return node_id(ends.shared.parent)
 
-        entries = Exchange(ends.shared, Entries(records.session), host, self.host)
-        return Gathering(ends, Shipping(ends.shared, records, host, tuple, ends.on_replaced, entries))
+        more = self._more(records, ends.shared, host)
+        return Gathering(ends, Shipping(ends.shared, records, host, tuple, ends.on_replaced, more))
+
+    def _more(self, records: Records, database: Path, node: Callable[[], str]) -> tuple[Exchange, Erasing]:
+        """Return what is exchanged beside records."""
+        erasing = Erasing(Erasures(records.session), Erasures(Session(self._reached.connect)), node, self.host)
+        return Exchange(database, Entries(records.session), node, self.host, erasing), erasing
 
     def notices(self, told: Mapping[str, Callable[[], None]]) -> Notices | None:
         """Return what waits for the store to tell something."""

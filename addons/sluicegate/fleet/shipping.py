@@ -9,6 +9,7 @@ its own node's takes its place.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -23,6 +24,7 @@ from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection, transaction
 from sluicegate.fleet.entries.exchange import Exchange
+from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.storage.store import OWN_CALLS, SHIPPED, read_meta
@@ -89,12 +91,14 @@ class Shipping:
         node: Callable[[], str],
         unconfirmed: Callable[[], Iterable[Record]],
         on_replaced: Callable[[], None],
-        entries: Exchange | None = None,
+        more: tuple[Exchange, Erasing] | None = None,
     ) -> None:
         """Call ``on_replaced`` when sums over records that were there before are wrong now."""
         self._database, self._records, self._node = database, records, node
         self._unconfirmed, self._on_replaced = unconfirmed, on_replaced
-        self._entries = entries
+        self._entries: Exchange | None = None if more is None else more[0]
+        self.erasing: Erasing | None = None if more is None else more[1]
+        """``erasing``: this node's part in erasures, where others have the same records."""
         self.lag = 0
         """Own records that the store does not have yet, as last counted."""
         self.error: str | None = None
@@ -102,6 +106,11 @@ class Shipping:
         self.delivered = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluicegate-shipping", daemon=True)
+
+    @property
+    def asked(self) -> Erasing | None:
+        """Return what requests are told of erasures by; None where no other node has the same records."""
+        return self.erasing
 
     def start(self) -> None:
         """Start, if it has not been started yet."""
@@ -124,8 +133,10 @@ class Shipping:
         self.close_store()
 
     def close_store(self) -> None:
-        """Close the connection to the store."""
+        """Close the connections to the store."""
         self._records.close()
+        if self.erasing is not None:
+            self.erasing.close()
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
@@ -142,6 +153,13 @@ class Shipping:
 
     def round(self) -> None:
         """Deliver all that is not delivered, and fetch what is new."""
+        with self.erasing.lock if self.erasing is not None else contextlib.nullcontext():
+            if self.erasing is not None:
+                # Before anything is delivered: it must not have whoever is erased here.
+                self.erasing.round()
+            self._exchange()
+
+    def _exchange(self) -> None:
         while self.ship() and not self._stop.is_set():
             continue
         self.fetch_all()
@@ -177,16 +195,19 @@ class Shipping:
             if arrived.position == after:
                 return False
             replaced = False
-            for step in _steps(arrived.records):
+            for step in _steps(self._without_erased(arrived.records)):
                 replaced |= write_fetched(conn, step, FROM_STORE)
             _set_meta(conn, FETCHED, arrived.position)
         if replaced:
             self._on_replaced()
         return True
 
+    def _without_erased(self, records: Iterable[Record]) -> list[Record]:
+        return list(records) if self.erasing is None else self.erasing.without_erased(records)
+
     def fetch_unconfirmed(self) -> None:
         """Fetch the records of calls whose nodes have disappeared."""
-        records = list(self._unconfirmed())
+        records = self._without_erased(self._unconfirmed())
         if records:
             with connection(self._database, "rw") as conn:
                 for step in _steps(records):

@@ -90,6 +90,12 @@ class Standing:
         holds, ended = new_drafts(self.ledger, self._told), ended_calls(self.ledger, self._told)
         return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.steady(), until)
 
+    def forget(self, name: str) -> None:
+        """Say nothing more of a counter that is gone for good."""
+        self.tracked.pop(name, None)
+        self.shared.anchors.pop(name, None)
+        self.shared.unused.pop(name, None)
+
     def recall(self, name: str, start: int) -> None:
         """Give back with the next message what the store notes of a window beyond what calls hold, in use here or not."""
         counter, tracked = self.ledger.counters.get(name), self.tracked.get(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from sluicegate.database import connection, transaction
 from sluicegate.fleet.entries.rows import KINDS, own_entries, write_entry
 from sluicegate.fleet.entries.table import Entries
+from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.storage.store import read_meta
 
 PER_BATCH = 50
@@ -20,9 +21,10 @@ FETCHED = "fetched_entries_position"
 class Exchange:
     """What one node sends and fetches. For the thread of shipping; raises FleetError and sqlite3.Error."""
 
-    def __init__(self, database: Path, entries: Entries, node: Callable[[], str], name: str) -> None:
+    def __init__(self, database: Path, entries: Entries, node: Callable[[], str], name: str, erasing: Erasing) -> None:
         """``node`` returns the id of this one, ``name`` is what people call it."""
         self._database, self._entries, self._node, self._name = database, entries, node, name
+        self._erasing = erasing
 
     def round(self, fetch_records: Callable[[], None]) -> None:
         """Deliver what is not delivered, and fetch what is new; ``fetch_records`` brings the calls that entries speak of."""
@@ -57,7 +59,7 @@ class Exchange:
             fetch_records()
         with connection(self._database, "rw") as conn, transaction(conn):
             for entry in found:
-                write_entry(conn, entry)
+                write_entry(conn, self._erasing.entry_without_erased(entry))
             _set_meta(conn, FETCHED, position)
         return True
 

@@ -15,7 +15,9 @@ FILENAME = "policy-from-store.json"
 def save(folder: Path, version: Version) -> None:
     """Keep a version, readable by the folder's owner alone. Raises OSError."""
     if (present := load(folder)) is None or present.number != version.number:
-        write_private(folder / FILENAME, orjson.dumps(version._asdict(), option=orjson.OPT_INDENT_2))
+        # Without what was said of the change, which may name a person who is erased later.
+        kept = version._replace(who="", action="", summary="")
+        write_private(folder / FILENAME, orjson.dumps(kept._asdict(), option=orjson.OPT_INDENT_2))
 
 
 def load(folder: Path) -> Version | None:

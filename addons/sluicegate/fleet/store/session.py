@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS erasures (
 CREATE TABLE IF NOT EXISTS erasures_on_nodes (
   erasure text NOT NULL, node text NOT NULL, done_at bigint, calls bigint NOT NULL, waits_for text, PRIMARY KEY (erasure, node)
 );
+CREATE TABLE IF NOT EXISTS erasing_nodes (id text PRIMARY KEY, name text NOT NULL, since bigint NOT NULL);
 """
 """A statement that has been released is never edited: more follow it, and each does nothing where it has been done."""
 

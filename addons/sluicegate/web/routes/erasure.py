@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import secrets
 import time
 from pathlib import Path
 from typing import Any
 
-import anyio
 import orjson
 from pydantic import Field
 
 from sluicegate.atomic_write import write_private
 from sluicegate.calls.personal_data import Person
 from sluicegate.database import connection
-from sluicegate.limits.ledger import forget_counter
+from sluicegate.fleet.erasure.carrying_out import Erasing, Outcome
+from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.logs.erasure import Erasure
-from sluicegate.policy.audit_trail import AuditEntry
-from sluicegate.policy.editing import people
-from sluicegate.policy.editing.draft import Draft
 from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.model import Policy
 from sluicegate.policy.source import PolicyNotWritableError
@@ -29,20 +25,17 @@ from sluicegate.storage.journal_erasure import erase_from_journals
 from sluicegate.storage.journal_rotation import rotate
 from sluicegate.storage.store import FILENAME
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, write_endpoint
+from sluicegate.web.erasing import PAUSE_S, calls_under_way, erase_files, is_governed, leave
 from sluicegate.web.errors import ApiError
 from sluicegate.web.responses import ResponseModel
 from sluicegate.windows import iso
 from sluicegate.workers.worker import worker_folders
+from sluicegate.web.routes.erasures import ErasedOnNode, asked_of_fleet, erasing_of, nodes_of_erasure
 
 PATH = "/api/governance/users/{id}/erase"
 
 NOTES = "erasing.json"
 """Who is being erased, in the state folder: repeating an erasure that was cut off finishes it under the same pseudonym."""
-
-PAUSE_S = 0.02
-
-JOURNAL_WAIT_S, JOURNAL_PAUSE_S = 10.0, 0.1
-"""For how long a journal that refuses to be written is waited for, and how long between two attempts."""
 
 _RECORDS_OF_USER = [
     f"SELECT 1 FROM {table} WHERE user_id = ? LIMIT 1"  # noqa: S608
@@ -62,11 +55,14 @@ class UserErased(ResponseModel):
     pseudonym: str | None = Field(description="What stands in the place of the user's id; null: nothing was erased.")
     deleted: list[str] = Field(description="The keys that were deleted from the policy with the user.")
     calls: int = Field(description="Calls on record that the user made; what they cost stays counted.")
+    nodes: list[ErasedOnNode] | None = Field(
+        description="How far the gateways are that share a store with this one, which goes on by itself; null: there is only one."
+    )
 
 
 def endpoints() -> list[Endpoint]:
     """Declare the path."""
-    return [write_endpoint("POST", PATH, _erase, "Erase a user's personal data; sums stay", UserErased)]
+    return [write_endpoint("POST", PATH, _erase, "Erase a user's personal data, on every gateway; sums stay", UserErased)]
 
 
 async def _erase(request: ApiRequest) -> ApiResponse:
@@ -86,25 +82,38 @@ async def _erase_here(request: ApiRequest) -> ApiResponse:
     if request.dry_run:
         calls = await request.run_in_thread(erasure.call_ids)
         message = f"User {person.user_id} would be erased: {len(calls)} calls, {len(person.keys)} keys"
-        return ApiResponse(
-            {"message": message, "pseudonym": None, "deleted": _keys_in(services.policy, person), "calls": len(calls)}
-        )
+        planned = {"message": message, "pseudonym": None, "deleted": _keys_in(services.policy, person), "calls": len(calls)}
+        return ApiResponse(planned | {"nodes": None})
     deleted = _keys_in(services.policy, person)
-    is_governed = bool(deleted) or any(u.id == person.user_id for u in services.policy.file.users)
-    if is_governed and (why := why_read_only(services.policy_watcher, over_http=request.is_over_http)):
+    has_to_leave = is_governed(services.policy, person)
+    if has_to_leave and (why := why_read_only(services.policy_watcher, over_http=request.is_over_http)):
         raise PolicyNotWritableError(f"{why}; take the user and the keys out of it first, then erase", lasting=True)
     await request.run_in_thread(lambda: _note(services.state_dir, person))
-    if is_governed:
-        await request.edit_policy(lambda draft: _leave(draft, person), "erase")
-    if running := [c for c in services.live_calls.running.values() if c.principal and person.made(c.principal._asdict())]:
+    erasing = erasing_of(services)
+    if erasing is None:
+        return await _erase_here(request, person, deleted, None, has_to_leave)
+    # From here on this node goes on by itself, as the others do, should it be cut off.
+    erasing.by_hand.add(person.pseudonym)
+    try:
+        await asked_of_fleet(request, lambda: erasing.begin(person, person.without(request.caller.name)))
+        return await _erase_here(request, person, deleted, erasing, has_to_leave)
+    finally:
+        erasing.by_hand.discard(person.pseudonym)
+
+
+async def _erase_here(
+    request: ApiRequest, person: Person, deleted: list[str], erasing: Erasing | None, has_to_leave: bool
+) -> ApiResponse:
+    services = request.services
+    if has_to_leave:
+        await request.edit_policy(lambda draft: leave(draft, person), "erase")
+    if count := calls_under_way(services, person):
         raise ApiError(
             409,
             "conflict",
-            f"{len(running)} of the user's calls are still under way, and no new one can begin: repeat this once they have ended",
+            f"{count} of the user's calls are still under way, and no new one can begin: "
+            + ("repeat this once they have ended" if erasing is None else "the user is erased once they have ended"),
         )
-    await _begin_new_journal(services)
-    for counter in [c for c in services.ledger.counters if person.owns_counter(c)]:
-        forget_counter(services.ledger, counter)
 
     def work() -> int:
         services.history.wait()
@@ -122,15 +131,25 @@ async def _erase_here(request: ApiRequest) -> ApiResponse:
         revision = services.policy.revision
         entry = AuditEntry("erase", "user", person.pseudonym, None, {"calls": count, "keys": len(person.keys)})
         services.audit_trail.write([entry], at=iso(services.clock()), who=request.caller.name, before=revision, after=revision)
+    def done(count: int) -> None:
+        if erasing is not None:
+            erasing.finish(person, Outcome(count))
         _note(services.state_dir, person, is_done=True)
-        return count
 
-    calls_erased = await request.run_in_thread(work)
+    lock = None if erasing is None else erasing.lock
+    try:
+        calls_erased = await erase_files(services, person, request.caller.name, lock, done)
+    except FleetError as e:
+        why = f"the user is erased here, and will be in the store once it answers again: {e}"
+        raise ApiError(503, "gateway_error", why, headers={"retry-after": "5"}) from e
+    nodes = await nodes_of_erasure(request, erasing, person.pseudonym)
     message = f"User erased: {calls_erased} calls are on record as {person.pseudonym}, and every sum is as it was"
+    if waiting := [node["node"] for node in nodes or () if node["done_at"] is None]:
+        message += f"; still to come: {', '.join(waiting)}"
     if kept := sorted(path.name for path in services.state_dir.glob("before-restore-*")):
         message += f"; what was there before a restore still tells of the user, so delete {', '.join(kept)} too"
     return ApiResponse(
-        {"message": message, "pseudonym": person.pseudonym, "deleted": deleted, "calls": calls_erased},
+        {"message": message, "pseudonym": person.pseudonym, "deleted": deleted, "calls": calls_erased, "nodes": nodes},
         revision=services.policy.revision,
     )
 

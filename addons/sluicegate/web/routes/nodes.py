@@ -118,7 +118,7 @@ async def _forget(request: ApiRequest) -> ApiResponse:
         ids = ", ".join(node["id"] for node in found)
         raise ApiError(409, "conflict", f"{len(found)} nodes are called '{wanted}': name one by its id ({ids})")
     node = found[0]
-    if node["state"] != "expired":
+    if node["state"] not in ("expired", "left"):
         raise ApiError(409, "conflict", f"node '{wanted}' is {node['state']}: only one that has expired can be given up")
     said = f"Node '{node['name']}' ({node['id']})"
     if request.dry_run:

@@ -1,0 +1,119 @@
+"""Erasures in PostgreSQL: who is to be erased, and which nodes have done it. Once all have, only the pseudonym is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from sluicegate.calls.personal_data import Person
+from sluicegate.fleet.store.session import Session
+
+if TYPE_CHECKING:
+    import psycopg
+
+_NOW = "(extract(epoch from statement_timestamp()) * 1000)::bigint"
+_REGISTER = f"""
+INSERT INTO erasing_nodes VALUES (%s, %s, {_NOW}) ON CONFLICT (id) DO UPDATE SET name = excluded.name
+"""  # noqa: S608
+_BEGIN = f"""
+INSERT INTO erasures (id, begun_at, who, node, pseudonym, person) VALUES (%s, {_NOW}, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET person = excluded.person, done_at = NULL
+"""  # noqa: S608
+_OPEN = """
+SELECT e.id, e.who, e.person::text, o.done_at FROM erasures e LEFT JOIN erasures_on_nodes o ON o.erasure = e.id AND o.node = %s
+WHERE e.person IS NOT NULL ORDER BY e.begun_at
+"""
+_TELL = f"""
+INSERT INTO erasures_on_nodes VALUES (%s, %s, CASE WHEN %s::text IS NULL THEN {_NOW} END, %s, %s)
+ON CONFLICT (erasure, node) DO UPDATE SET done_at = excluded.done_at, calls = excluded.calls, waits_for = excluded.waits_for
+"""  # noqa: S608
+_HAS_TO = """
+FROM erasing_nodes n LEFT JOIN erasures_on_nodes o ON o.node = n.id AND o.erasure = e.id
+WHERE NOT EXISTS (SELECT 1 FROM fleet_nodes f WHERE f.id = n.id AND f.state = 'forgotten')
+"""
+_FINISH = f"""
+UPDATE erasures e SET person = NULL, done_at = {_NOW}
+WHERE e.person IS NOT NULL AND NOT EXISTS (SELECT 1 {_HAS_TO} AND o.done_at IS NULL)
+"""  # noqa: S608
+_STATES = f"""
+SELECT e.pseudonym, e.begun_at, e.who, e.done_at, (
+  SELECT coalesce(json_agg(json_build_object('node', n.name, 'done_at', o.done_at, 'calls', o.calls, 'waits_for', o.waits_for)
+    ORDER BY n.name), '[]')::text {_HAS_TO}
+) FROM erasures e WHERE %s::text IS NULL OR e.pseudonym = %s ORDER BY e.begun_at DESC LIMIT 200
+"""  # noqa: S608
+
+
+class OpenErasure(NamedTuple):
+    """An erasure that not every node has carried out."""
+
+    id: str
+    who: str
+    """Who asked for it."""
+    person: Person
+    is_done: bool
+    """Whether this node has."""
+
+
+class Erasures:
+    """The tables, by a session. Every method blocks, and raises FleetError."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def register(self, node: str, name: str) -> None:
+        """Note that a node keeps records, so that it has to erase too."""
+        self._run(_REGISTER, node, name)
+
+    def begin(self, person: Person, who: str, node: str) -> None:
+        """Ask every node to erase a person; a second time changes nothing but what is known of them."""
+        self._run(_BEGIN, person.pseudonym, who, node, person.pseudonym, orjson.dumps(_told(person)).decode())
+
+    def open_for(self, node: str) -> list[OpenErasure]:
+        """Return the erasures that are not done everywhere, in their order."""
+        rows = self._run(_OPEN, node)
+        if rows:
+            # A node that was waited for may have been forgotten.
+            self._run(_FINISH)
+        return [OpenErasure(i, who, _person(orjson.loads(text)), done_at is not None) for i, who, text, done_at in rows]
+
+    def tell(self, erasure: str, node: str, calls: int, waits_for: str | None = None) -> None:
+        """Note that a node has carried an erasure out, or what it ``waits_for``. With the last one the person is forgotten."""
+
+        def work(conn: psycopg.Connection) -> None:
+            conn.execute(_TELL, (erasure, node, waits_for, calls, waits_for))
+            conn.execute(_FINISH.encode())
+
+        self.session.run(work)
+
+    def states(self, pseudonym: str | None = None) -> list[dict[str, Any]]:
+        """Return how far erasures are, newest first."""
+        names = ("pseudonym", "begun_at", "who", "done_at")
+        rows = self._run(_STATES, pseudonym, pseudonym)
+        return [dict(zip(names, row[:-1], strict=True)) | {"nodes": orjson.loads(row[-1])} for row in rows]
+
+    def _run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        def work(conn: psycopg.Connection) -> list[tuple[Any, ...]]:
+            cursor = conn.execute(sql.encode(), values)
+            return cursor.fetchall() if cursor.description is not None else []
+
+        return self.session.run(work)
+
+
+def _told(person: Person) -> dict[str, Any]:
+    return {
+        "user_id": person.user_id,
+        "pseudonym": person.pseudonym,
+        "keys": dict(person.keys),
+        "names": person.names,
+        "shared": sorted(person.shared),
+        "group_labels": sorted(person.group_labels),
+    }
+
+
+def _person(told: Mapping[str, Any]) -> Person:
+    labels = frozenset((name, value) for name, value in told["group_labels"])
+    return Person(
+        told["user_id"], told["pseudonym"], told["keys"], tuple(told["names"]), frozenset(told["shared"]), group_labels=labels
+    )
