@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,8 +29,10 @@ from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
 from sluicegate.storage.journal_erasure import erase_from_journals
 from sluicegate.storage.journal_rotation import rotate
+from sluicegate.storage.store import FILENAME
 from sluicegate.web.errors import ApiError
 from sluicegate.windows import iso
+from sluicegate.workers.worker import worker_folders
 
 logger = logging.getLogger("sluicegate")
 
@@ -37,6 +40,8 @@ PAUSE_S = 0.02
 
 JOURNAL_WAIT_S, JOURNAL_PAUSE_S = 10.0, 0.1
 """For how long a journal that refuses to be written is waited for, and how long between two attempts."""
+
+OF_WORKERS = "several workers have records of the user: stop the gateway, and erase with sluicegate user erase"
 
 CARRY_OUT_S = 3600.0
 """How long an erasure may take that another node was asked for, before it is begun again."""
@@ -61,6 +66,8 @@ def follow_erasures(services: Services) -> None:
 
 
 async def _carry_out(services: Services, person: Person, who: str) -> Outcome:
+    if services.worker is not None:
+        return Outcome(waits_for=OF_WORKERS)
     if is_governed(services.policy, person):
         if why := why_read_only(services.policy_watcher, over_http=True):
             return Outcome(waits_for=f"{why}; take the user and the keys out of it")
@@ -118,6 +125,7 @@ async def erase_files(
             services.answers.clear(owned)
             services.semantic.clear(owned)
         erase_from_journals(services.journal.path, person)
+        _erase_from_workers(services.state_dir, person, services.clock())
         with services.logs.retention.lock:
             count = erasure.run()
             services.logs.index.discard()
@@ -132,6 +140,15 @@ async def erase_files(
             return work()
 
     return await anyio.to_thread.run_sync(locked)
+
+
+def _erase_from_workers(state_dir: Path, person: Person, now: int) -> None:
+    """Erase a person from what workers have left in their folders, which nobody uses now."""
+    for folder in worker_folders(state_dir):
+        rotate(folder / "audit.jsonl", now, None, 1)
+        erase_from_journals(folder / "audit.jsonl", person)
+        if (folder / FILENAME).exists():
+            Erasure(folder / FILENAME, person, lambda: time.sleep(PAUSE_S)).run()
 
 
 async def _begin_new_journal(services: Any) -> None:

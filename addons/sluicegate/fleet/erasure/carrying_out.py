@@ -55,6 +55,12 @@ class Erasing:
         with self._asking:
             self._asked.begin(person, who, self._node())
 
+    def asked_for(self, user_id: str) -> Person | None:
+        """Return a user who is being erased, under the pseudonym that was chosen; None for any other. Raises FleetError."""
+        with self._asking:
+            found = self._asked.open_for(self._node())
+        return next((erasure.person for erasure in found if erasure.person.user_id == user_id), None)
+
     def states(self, pseudonym: str | None = None) -> list[dict[str, Any]]:
         """Return how far erasures are, newest first. Raises FleetError."""
         with self._asking:

@@ -20,16 +20,10 @@ from sluicegate.logs.erasure import Erasure
 from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.model import Policy
 from sluicegate.policy.source import PolicyNotWritableError
-from sluicegate.storage.errors import StoreError
-from sluicegate.storage.journal_erasure import erase_from_journals
-from sluicegate.storage.journal_rotation import rotate
-from sluicegate.storage.store import FILENAME
 from sluicegate.web.endpoint import ApiRequest, ApiResponse, Endpoint, write_endpoint
-from sluicegate.web.erasing import PAUSE_S, calls_under_way, erase_files, is_governed, leave
+from sluicegate.web.erasing import OF_WORKERS, PAUSE_S, calls_under_way, erase_files, is_governed, leave
 from sluicegate.web.errors import ApiError
 from sluicegate.web.responses import ResponseModel
-from sluicegate.windows import iso
-from sluicegate.workers.worker import worker_folders
 from sluicegate.web.routes.erasures import ErasedOnNode, asked_of_fleet, erasing_of, nodes_of_erasure
 
 PATH = "/api/governance/users/{id}/erase"
@@ -67,14 +61,13 @@ def endpoints() -> list[Endpoint]:
 
 async def _erase(request: ApiRequest) -> ApiResponse:
     if request.services.worker is not None and not request.dry_run:
-        message = "several workers have records of the user: stop the gateway, and erase with sluicegate user erase"
-        raise ApiError(409, "conflict", message)
-    return await _erase_here(request)
-
-
-async def _erase_here(request: ApiRequest) -> ApiResponse:
+        raise ApiError(409, "conflict", OF_WORKERS)
     services, name = request.services, request.path["id"]
+    erasing = erasing_of(services)
     found = await request.run_in_thread(lambda: _person(services.state_dir, services.database, services.policy, name))
+    if erasing is not None and not request.dry_run:
+        # Another node may have been asked: then under the pseudonym that it chose.
+        found = await asked_of_fleet(request, lambda: erasing.asked_for(name)) or found
     if found is None:
         raise ApiError(404, "not_found", f"User not found: neither the policy nor a record knows '{name}'")
     person = found
@@ -89,7 +82,6 @@ async def _erase_here(request: ApiRequest) -> ApiResponse:
     if has_to_leave and (why := why_read_only(services.policy_watcher, over_http=request.is_over_http)):
         raise PolicyNotWritableError(f"{why}; take the user and the keys out of it first, then erase", lasting=True)
     await request.run_in_thread(lambda: _note(services.state_dir, person))
-    erasing = erasing_of(services)
     if erasing is None:
         return await _erase_here(request, person, deleted, None, has_to_leave)
     # From here on this node goes on by itself, as the others do, should it be cut off.
@@ -115,22 +107,6 @@ async def _erase_here(
             + ("repeat this once they have ended" if erasing is None else "the user is erased once they have ended"),
         )
 
-    def work() -> int:
-        services.history.wait()
-        services.sign_ins.end_all_of(person.user_id)
-        services.content.delete(erasure.call_ids())
-        services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
-        for owned in ({"user_id": person.user_id}, *({"virtual_key_id": key} for key in person.keys)):
-            services.answers.clear(owned)
-            services.semantic.clear(owned)
-        erase_from_journals(services.journal.path, person)
-        _erase_from_workers(services.state_dir, person, services.clock())
-        with services.logs.retention.lock:
-            count = erasure.run()
-            services.logs.index.discard()
-        revision = services.policy.revision
-        entry = AuditEntry("erase", "user", person.pseudonym, None, {"calls": count, "keys": len(person.keys)})
-        services.audit_trail.write([entry], at=iso(services.clock()), who=request.caller.name, before=revision, after=revision)
     def done(count: int) -> None:
         if erasing is not None:
             erasing.finish(person, Outcome(count))
@@ -156,48 +132,6 @@ async def _erase_here(
 
 def _keys_in(policy: Policy, person: Person) -> list[str]:
     return [f"virtual_key {k}" for k in person.keys if k in policy.virtual_keys]
-
-
-def _leave(draft: Draft, person: Person) -> None:
-    if person.user_id in draft.entries(people.USERS):
-        people.delete_user(draft, person.user_id, with_keys=True, detach=True, now=0)
-
-
-def _erase_from_workers(state_dir: Path, person: Person, now: int) -> None:
-    """Erase a person from what workers have left in their folders, which nobody uses now."""
-    for folder in worker_folders(state_dir):
-        rotate(folder / "audit.jsonl", now, None, 1)
-        erase_from_journals(folder / "audit.jsonl", person)
-        if (folder / FILENAME).exists():
-            Erasure(folder / FILENAME, person, lambda: time.sleep(PAUSE_S)).run()
-
-
-async def _begin_new_journal(services: Any) -> None:
-    """Begin a journal whose first line says that earlier ones are being rewritten, and note that the table agrees with it.
-
-    A disk or a lock that refuses for a moment is waited for. Raises ApiError if it goes on.
-    """
-    await _until_written(services)
-    rotate(services.journal.path, services.clock(), None, 1)
-    # Without an id it is nobody's record, so whoever reads calls skips it. What the disk refuses stays in the backlog.
-    with contextlib.suppress(OSError):
-        services.journal.append({"kind": "erasure", "at": iso(services.clock())})
-    services.writer.want_agreement()
-    await _until_written(services)
-
-
-async def _until_written(services: Any) -> None:
-    """Write what the journal and the database still lack. Raises ApiError if they refuse it for ``JOURNAL_WAIT_S``."""
-    for _ in range(round(JOURNAL_WAIT_S / JOURNAL_PAUSE_S)):
-        with contextlib.suppress(OSError, StoreError):
-            services.journal.catch_up()
-            await services.writer.commit_all()
-            services.writer.flush()
-            if not services.journal.backlog:
-                return
-        await anyio.sleep(JOURNAL_PAUSE_S)
-    message = f"{services.journal.path} or the database cannot be written now; erase the user again later"
-    raise ApiError(503, "unavailable", message, headers={"retry-after": f"{JOURNAL_WAIT_S:.0f}"})
 
 
 def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Person | None:
