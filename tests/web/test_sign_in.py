@@ -66,7 +66,7 @@ class Site:
     def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         self.client.cookies.clear()
         answer = self.client.request(method, url, headers=headers, content=body, follow_redirects=False)
-        return answer.status_code, list(answer.headers.items()), answer.content
+        return answer.status_code, list(answer.headers.multi_items()), answer.content
 
     def form(self, path: str, client: str = "another-client/1", **fields: str) -> Any:
         return self.client.post(path, data=fields, headers={"user-agent": client})
@@ -384,6 +384,67 @@ def test_without_oidc_nobody_signs_in_and_tokens_end(site):
         assert site.client.get(path).status_code == 404
     for path in ("/oauth/device_authorization", "/oauth/token", "/oauth/revoke"):
         assert site.form(path).status_code == 404
+
+
+# -- the dashboard -------------------------------------------------------------------------------------------------------
+
+
+def enter_dashboard(site: Site, **person: Any) -> tuple[Page, Any]:
+    """Sign a person in to the dashboard; return the last page, and what asks the API as it does."""
+    site.provider.person = ALICE | person
+    browser = site.browser()
+    page = browser.open(f"{BASE}/device/dashboard")
+    place = (re.findall(r'data-place="(/at/[\w-]{22})"', page.text) or [""])[0]
+    cookie = next((v for (_, path, name), v in browser.cookies.items() if name == "sluicegate_session"), "")
+
+    def ask(path: str, method: str = "GET", body: Any = None) -> Any:
+        app = site.client.app
+        headers = {"cookie": f"sluicegate_session={cookie}", "origin": BASE}
+
+        async def below_session_path(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope | {"session_path": place}, receive, send)
+
+        return TestClient(below_session_path, base_url=BASE, client=("127.0.0.1", 5)).request(
+            method, path, headers=headers, json=body
+        )
+
+    return page, ask
+
+
+@pytest.mark.parametrize(
+    ("groups", "role", "name"),
+    [
+        (["platform", "eng"], "admin", "alice@acme.example"),
+        (["finance"], "viewer", "alice@acme.example"),
+        (["eng"], "developer", "session-alice@acme.example"),
+    ],
+)
+def test_a_person_enters_the_dashboard_with_the_role_of_their_groups(site, groups, role, name):
+    site.govern(roles={"platform": "admin", "finance": "viewer"})
+    page, ask = enter_dashboard(site, groups=groups)
+    assert page.status == 200
+    assert "/static/signed_in.js" in page.text
+    found = ask("/api/session").json()
+    assert (found["role"], found["name"]) == (role, name)
+    users = [u.id for u in site.services.policy.file.users]
+    assert ("alice@acme.example" in users) == (role == "developer")
+    assert site.client.get("/api/session/is-auth-enabled").json()["sign_in_url"] == "/device/dashboard"
+    site.now += 13 * HOUR
+    assert ask("/api/session").status_code == 401
+
+
+def test_a_role_ends_with_the_policy_that_gave_it_and_with_the_user(site):
+    site.govern(roles={"platform": "admin"})
+    _, ask = enter_dashboard(site, groups=["platform"])
+    assert ask("/api/session").json()["role"] == "admin"
+    site.govern(roles={"finance": "viewer"})
+    assert ask("/api/session").status_code == 401
+    site.govern({"users": [{"id": "alice@acme.example", "is_active": False}]}, roles={"platform": "admin"})
+    assert ask("/api/session").status_code == 401
+    page, _ = enter_dashboard(site, groups=["platform"])
+    assert (page.status, "disabled" in page.words) == (403, True)
+    page, _ = enter_dashboard(site, groups=["all"])
+    assert page.status == 403
 
 
 # -- managed settings ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,12 +56,17 @@ def identity_of(claims: Mapping[str, Any], oidc: Oidc, provider_token: str | Non
         raise NotAllowedError("your e-mail address is of no domain that may sign in here (oidc.email_domains)")
     groups = _groups_of(claims.get(oidc.groups_claim))
     team = next((team for group, team in oidc.groups.items() if group in groups), None)
-    found = {role for group, role in oidc.roles.items() if group in groups}
-    role: Literal["admin", "viewer"] | None = "admin" if "admin" in found else "viewer" if found else None
+    role = role_of(groups, oidc)
     if oidc.groups and team is None and role is None:
         raise NotAllowedError("you are in no group that may sign in here (oidc.groups)")
     shown = _UNPRINTABLE.sub("", name)[:200].strip() if isinstance(name, str) else ""
     return Identity(subject, user_id, email, shown or None, groups, team, role, provider_token)
+
+
+def role_of(groups: Collection[str], oidc: Oidc) -> Literal["admin", "viewer"] | None:
+    """Return what members of these groups may do in the administration."""
+    found = {role for group, role in oidc.roles.items() if group in groups}
+    return "admin" if "admin" in found else "viewer" if found else None
 
 
 def _groups_of(claim: Any) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from sluicegate.dashboard_sessions import Attempts
 from sluicegate.policy.model import Policy
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in.browser_sign_ins import BrowserSignIns
+from sluicegate.sign_in.dashboard_people import DashboardPeople
 from sluicegate.sign_in.device_requests import DeviceRequests
 from sluicegate.sign_in.errors import (
     InvalidGrantError,
@@ -47,7 +48,7 @@ class SignIns:
         self._file, self.provider = TokenFile(path), provider or OidcClient(clock)
         self._tokens: dict[bytes, Token] = self._file.access_tokens(clock()) if self._file.exists else {}
         self.devices, self.browsers, self.guesses = DeviceRequests(), BrowserSignIns(), Attempts()
-        self._renewals = RepeatedRenewals()
+        self._renewals, self.people = RepeatedRenewals(), DashboardPeople()
         self._version = 0
         self._in_force: tuple[Policy, int, Policy] | None = None
 
@@ -220,6 +221,7 @@ class SignIns:
         with self._lock:
             own = [s.id for s in self.current() if s.user_id == user_id]
             self.end(own)
+            self.people.forget(user_id)
             return len(own)
 
     def _delete(self, ids: list[str]) -> None:

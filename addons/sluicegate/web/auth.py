@@ -13,6 +13,8 @@ from starlette.requests import Request
 from sluicegate.policy.model import VirtualKey
 from sluicegate.policy.source import refusal_of_copy
 from sluicegate.services import Services
+from sluicegate.sign_in.identity import role_of
+from sluicegate.sign_in.members import session_key_of
 from sluicegate.web.errors import ApiError
 from sluicegate.windows import iso
 
@@ -109,6 +111,12 @@ def session_id_of(request: Request) -> str | None:
     return None
 
 
+def session_cookie(session_id: str, session_path: str, *, is_secure: bool = False) -> str:
+    """Return the header that gives a browser its session, or with an empty id takes it."""
+    secure = "; Secure" if is_secure else ""
+    return f"{COOKIE}={session_id}; HttpOnly; SameSite=Strict; Path={session_path}/{secure}"
+
+
 def session_path_of(request: Request) -> str:
     """Return the session path of a request; its cookie is accepted only under that path, because any server may set one."""
     return str(request.scope.get("session_path", ""))
@@ -116,7 +124,7 @@ def session_path_of(request: Request) -> str:
 
 def caller_with(services: Services, digest: bytes, from_here: bool) -> Caller | None:
     """Return who holds the token or virtual key with this SHA-256 under the policy in force."""
-    return _staff(services, digest) or _developer(services, digest, from_here)
+    return _staff(services, digest) or _developer(services, digest, from_here) or _person(services, digest)
 
 
 def _staff(services: Services, digest: bytes) -> Caller | None:
@@ -131,6 +139,18 @@ def _staff(services: Services, digest: bytes) -> Caller | None:
 def _developer(services: Services, digest: bytes, from_here: bool) -> Caller | None:
     key = _usable_here(services, digest, from_here)
     return Caller("developer", key.id, key.id) if key is not None and key.refusal(services.clock()) is None else None
+
+
+def _person(services: Services, digest: bytes) -> Caller | None:
+    """Return who has signed in to the dashboard at the identity provider: with the role that their groups have today."""
+    now, policy = services.clock(), services.policy
+    identity = services.sign_ins.people.find(digest, now)
+    if identity is None or policy.oidc is None or identity.user_id in policy.disabled_users:
+        return None
+    if (role := role_of(identity.groups, policy.oidc)) is not None:
+        return Caller(role, identity.user_id)
+    key = policy.virtual_keys.get(session_key_of(policy, identity.user_id) or "")
+    return Caller("developer", key.id, key.id) if key is not None and key.refusal(now) is None else None
 
 
 def _usable_here(services: Services, digest: bytes, from_here: bool) -> VirtualKey | None:

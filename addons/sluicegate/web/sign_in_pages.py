@@ -60,12 +60,19 @@ def approval_page(identity: Identity, request: DeviceRequest, approval: str) -> 
     )
 
 
+def dashboard_page(session_path: str) -> HTMLResponse:
+    """Return the page that opens the dashboard: its script keeps the path that the session is bound to."""
+    body = """<form><h2>You are signed in</h2><p>The dashboard opens; if it does not, <a href="/">open it</a>.</p></form>
+<script type="module" src="/static/signed_in.js"></script>"""
+    return _page("Signed in", body, place=session_path)
+
+
 def message_page(title: str, message: str, status: int = 200) -> HTMLResponse:
     """Return a page that only says something."""
     return _page(title, f"<form><h2>{escape(title)}</h2><p>{escape(message)}</p></form>", status=status, security=ONLY_HERE)
 
 
-def _page(title: str, body: str, *, status: int = 200, security: str = POLICY) -> HTMLResponse:
+def _page(title: str, body: str, *, status: int = 200, security: str = POLICY, place: str = "") -> HTMLResponse:
     text = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -77,7 +84,7 @@ def _page(title: str, body: str, *, status: int = 200, security: str = POLICY) -
 <link rel="stylesheet" href="/static/style.css">
 <script src="/static/theme.js"></script>
 </head>
-<body>
+<body{f' data-place="{escape(place)}"' if place else ""}>
 <main class="signin">
 <div>
 <h1><img src="/static/icon.svg" alt="" width="28" height="28">sluicegate</h1>

@@ -1,4 +1,4 @@
-"""The pages at ``/device``: a person enters a client's code, signs in at the identity provider, and approves or denies.
+"""The pages at ``/device``: a person signs in at the identity provider, to approve what a client asks for, or to the dashboard.
 
 Nothing is approved by a link alone: the code is sent by a click, from a page of our own, and after signing in the person is
 shown who asks. What comes back from the identity provider counts only in the browser that was sent there, known by a cookie.
@@ -20,16 +20,17 @@ from sluicegate.sign_in.browser_sign_ins import LIFETIME_MS, BrowserSignIn
 from sluicegate.sign_in.errors import InvalidTokenError, NotAllowedError, ProviderDownError, ProviderRefusedError, TooManyError
 from sluicegate.sign_in.identity import identity_of
 from sluicegate.sign_in.tokens import new_token, user_code_of
-from sluicegate.web.auth import is_from_own_page
+from sluicegate.web.auth import caller_with, is_from_own_page, session_cookie
 from sluicegate.web.endpoint import OPEN, ApiRequest, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
 from sluicegate.web.routes.sign_in import PAGE, Form, base_url, oidc_of, source_of
-from sluicegate.web.sign_in_pages import approval_page, code_page, message_page
+from sluicegate.web.session_path import new_session_path
+from sluicegate.web.sign_in_pages import approval_page, code_page, dashboard_page, message_page
 
 logger = logging.getLogger("sluicegate")
 
-CALLBACK, DECISION = f"{PAGE}/callback", f"{PAGE}/decision"
+CALLBACK, DECISION, DASHBOARD = f"{PAGE}/callback", f"{PAGE}/decision", f"{PAGE}/dashboard"
 
 SECRET_QUERIES = frozenset({PAGE, CALLBACK})
 """Paths whose query holds a code: it is neither printed nor saved."""
@@ -61,6 +62,7 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(PAGE, _enter, enter, None, errors=(404,), **html),
         Endpoint("POST", PAGE, _send, send, None, CodeForm, errors=(404, 429, 503), takes_form=True, **html),
         read_endpoint(CALLBACK, _back, back, None, errors=(404, 503), **html),
+        read_endpoint(DASHBOARD, _to_dashboard, "Sign in to the dashboard", None, errors=(404, 429, 503), **html),
         Endpoint("POST", DECISION, _decide, decide, None, DecisionForm, errors=(404, 503), takes_form=True, **html),
     ]
 
@@ -132,9 +134,36 @@ async def _back(request: ApiRequest) -> Response:
     except NotAllowedError as e:
         return _not_allowed(request, attempt, e)
     if attempt.request is None:
-        raise ApiError(404, "not_found", "There is no such page")
+        return await _open_dashboard(request, oidc, attempt)
     approval = services.sign_ins.browsers.begin(attempt, browser, services.clock())
     return approval_page(attempt.identity, attempt.request, approval)
+
+
+async def _to_dashboard(request: ApiRequest) -> Response:
+    oidc = oidc_of(request)
+    redirect_uri = f"{base_url(request, oidc)}{CALLBACK}"
+    return await send_away(request, oidc, BrowserSignIn(None, redirect_uri, source_of(request), request.services.clock()))
+
+
+async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> Response:
+    """Begin a dashboard session of whoever has signed in: with the role of their groups, else for their own key."""
+    services, identity = request.services, attempt.identity
+    if identity is None:
+        raise ApiError(404, "not_found", "There is no such page")
+    try:
+        if identity.role is None:
+            await request.run_in_thread(lambda: members.admit(services.policy_writer, services.policy, oidc, identity))
+    except NotAllowedError as e:
+        return _not_allowed(request, attempt, e)
+    digest = services.sign_ins.people.enter(identity, services.clock())
+    if (caller := caller_with(services, digest, from_here=False)) is None:
+        return _not_allowed(request, attempt, NotAllowedError(f"the user '{identity.user_id}' is disabled: {members.ASK}"))
+    logger.info("%s %s signed in from %s", caller.role, caller.name, attempt.source)
+    session_path = new_session_path()
+    session_id = services.sessions.open(digest, services.clock(), session_path)
+    page = _last(request, dashboard_page(session_path))
+    page.headers.append("set-cookie", session_cookie(session_id, session_path, is_secure=request.http.url.scheme == "https"))
+    return page
 
 
 async def _decide(request: ApiRequest) -> Response:

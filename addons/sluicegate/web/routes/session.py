@@ -11,24 +11,23 @@ from sluicegate.policy.editing.permission import why_read_only
 from sluicegate.policy.fields import Model
 from sluicegate.services import Services
 from sluicegate.web.auth import (
-    COOKIE,
     Caller,
     Role,
     caller_with,
     count_wrong_credential,
     digest_of,
     is_local,
+    session_cookie,
     session_id_of,
     session_path_of,
 )
 from sluicegate.web.endpoint import ALL_ROLES, OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes.device import DASHBOARD
 from sluicegate.web.session_path import new_session_path
 
 logger = logging.getLogger("sluicegate.api")
-
-COOKIE_ATTRIBUTES = "; HttpOnly; SameSite=Strict; Path="
 
 
 class Login(Model):
@@ -81,6 +80,7 @@ class AuthState(ResponseModel):
     is_auth_enabled: bool
     has_valid_token: bool
     auth_type: Literal["password"]
+    sign_in_url: str | None = Field(description="Where a browser signs in at the identity provider; null: nowhere.")
 
 
 def endpoints() -> list[Endpoint]:
@@ -107,9 +107,9 @@ async def _login(request: ApiRequest) -> ApiResponse:
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
     _close_session(request)
     # Only if the page came over TLS, from a proxy in front of us: browsers drop a secure cookie that comes over plain HTTP.
-    secure = "; Secure" if request.http.headers.get("origin", "").startswith("https://") else ""
+    is_secure = request.http.headers.get("origin", "").startswith("https://")
     session_path = new_session_path()
-    cookie = f"{COOKIE}={services.sessions.open(digest, now, session_path)}{COOKIE_ATTRIBUTES}{session_path}/{secure}"
+    cookie = session_cookie(services.sessions.open(digest, now, session_path), session_path, is_secure=is_secure)
     return ApiResponse(
         _session_of(services, caller) | {"place": session_path, "message": "Login successful"}, headers={"set-cookie": cookie}
     )
@@ -119,7 +119,7 @@ async def _logout(request: ApiRequest) -> ApiResponse:
     _close_session(request)
     return ApiResponse(
         {"signed_in": False, "message": "Logout successful"},
-        headers={"set-cookie": f"{COOKIE}={COOKIE_ATTRIBUTES}{session_path_of(request.http)}/; Max-Age=0"},
+        headers={"set-cookie": session_cookie("", session_path_of(request.http)) + "; Max-Age=0"},
     )
 
 
@@ -129,7 +129,8 @@ async def _session(request: ApiRequest) -> ApiResponse:
 
 async def _auth(request: ApiRequest) -> ApiResponse:
     has_one = bool(request.caller.name)
-    return ApiResponse({"is_auth_enabled": True, "has_valid_token": has_one, "auth_type": "password"})
+    url = DASHBOARD if request.services.policy.oidc is not None else None
+    return ApiResponse({"is_auth_enabled": True, "has_valid_token": has_one, "auth_type": "password", "sign_in_url": url})
 
 
 def _close_session(request: ApiRequest) -> None:

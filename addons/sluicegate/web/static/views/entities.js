@@ -13,6 +13,7 @@ import { BudgetDialog } from "./budget_dialog.js";
 import { DeleteDialog, EraseDialog, RotateDialog } from "./entity_dialogs.js";
 import { Create, Edit } from "./entity_form.js";
 import { ClientSetup } from "./client_setup.js";
+import { SignIns } from "./sign_ins.js";
 import { count, dateOf, money, moneys, nano, perPeriod, short } from "../lib/format.js";
 
 /** Of a list: what is searched for and which page; of a form for a new entity: what it belongs to. */
@@ -159,7 +160,7 @@ function Detail({ kind, id, canEdit, isAdmin }) {
     canEdit &&
     e &&
     html`<a class="button" href=${link([kind, id, "edit"])}>Edit</a>
-    ${kind === "keys" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>`}
+    ${kind === "keys" && e.kind !== "session" && html`<button onClick=${() => openDialog("rotate")}>Rotate</button>`}
     ${hasState(kind) && html`<button disabled=${action.busy} onClick=${toggle}>${e.is_active ? "Disable" : "Enable"}</button>`}
     <button class="danger" onClick=${() => openDialog("delete")}>Delete</button>
     ${kind === "users" && html`<button class="danger" onClick=${() => openDialog("erase")}>Erase</button>`}`;
@@ -170,6 +171,7 @@ function Detail({ kind, id, canEdit, isAdmin }) {
       <${Facts} kind=${kind} e=${e} />
       ${
         kind === "keys" &&
+        e.kind !== "session" &&
         html`<${Section} title="Set up a client">
           <${ClientSetup} value=${newKeyValues.get(id) || (e.is_demo ? e.value : "<the key's value>")} model=${modelOf(e)} />
         ${!newKeyValues.has(id) && !e.is_demo && html`<p class="note">The value was shown once, when the key was created, and is not stored. If it is lost, rotate the key to get a new one.</p>`}</${Section}>`
@@ -181,6 +183,7 @@ function Detail({ kind, id, canEdit, isAdmin }) {
             <${Limits} of=${c} />`)}</${Section}>
         <${Spend} kind=${kind} id=${id} />
       </div>
+      ${kind === "users" && html`<${SignIns} user=${id} canEnd=${isAdmin} />`}
       ${["teams", "users", "customers", "projects"].includes(kind) && html`<${Members} kind=${kind} id=${id} canEdit=${canEdit} />`}
       ${isAdmin && html`<${History} kind=${kind} id=${id} />`}`}
     </${Fetched}>

@@ -10,6 +10,7 @@ import { COUNT, MONEY, costSeries, histogram, tokenSeries } from "../lib/series.
 import { SCOPE_NAMES, completedShare, count, duration, money, moneys, percent, reasonText, short } from "../lib/format.js";
 import { BudgetLine, RateLines } from "./limits.js";
 import { ClientSetup } from "./client_setup.js";
+import { SignIns } from "./sign_ins.js";
 
 export const PARAMETERS = TIME_PARAMETERS;
 
@@ -25,6 +26,7 @@ export default function MyUsage({ query, user }) {
       <p class="note">If your key's value differs from its id, use the value.</p>
       </${Section}>` : html`<${Spend} epoch=${times.epoch} />`}
     <${Section} title="Your limits"><${Fetched} of=${quota}>${(q) => html`<${Remaining} q=${q} />`}</${Fetched}></${Section}>
+    <${SignIns} title="Where you are signed in" canEnd />
     ${
       !isNew &&
       html`<${Charts} chosen=${times} />

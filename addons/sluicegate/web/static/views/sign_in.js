@@ -1,6 +1,6 @@
 // Sign in with a token or a virtual key.
 import { html, useState, useEffect, useRef } from "../lib/ui.js";
-import { signIn, useAction } from "../lib/api.js";
+import { get, signIn, useAction } from "../lib/api.js";
 import { Problem } from "../lib/components.js";
 
 /**
@@ -8,6 +8,7 @@ import { Problem } from "../lib/components.js";
  */
 export function SignIn({ isOver, onSignIn }) {
   const [token, setToken] = useState("");
+  const [company, setCompany] = useState("");
   const input = useRef(),
     dialog = useRef();
   const action = useAction(() => signIn(token.trim()));
@@ -15,6 +16,10 @@ export function SignIn({ isOver, onSignIn }) {
     document.title = "Sign in · sluicegate";
     dialog.current?.showModal();
     input.current?.focus();
+    get("/api/session/is-auth-enabled").then(
+      (state) => setCompany(state.sign_in_url ?? ""),
+      () => {},
+    );
   }, []);
   const submit = async (e) => {
     e.preventDefault();
@@ -24,6 +29,7 @@ export function SignIn({ isOver, onSignIn }) {
   const form = html`<main class="signin">
     <form onSubmit=${submit}>
       <h1><img src="static/icon.svg" alt="" width="28" height="28" />sluicegate</h1>
+      ${company && !isOver && html`<a class="button company" href=${company}>Sign in with your company's account</a><p class="hint">Or with a token or key:</p>`}
       <label for="token">Admin token, operator token or virtual key</label>
       <input id="token" ref=${input} type="password" autocomplete="current-password" spellcheck=${false} required value=${token} onInput=${(e) => setToken(e.target.value)} />
       <${Problem} error=${action.error} />
