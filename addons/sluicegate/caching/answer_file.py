@@ -265,7 +265,12 @@ class AnswerFile:
         room = max_bytes - min(LOG_BYTES + 2 * size, max_bytes // 4)
         most = MOST_EVICTIONS if self.size > max_bytes else MAX_ENTRIES
         while self.count and most and (self.size + size > room or self.count >= MAX_ENTRIES):
-            gone += self._evict(conn, self.size + size - room)
+            evicted = self._evict(conn, self.size + size - room)
+            if not evicted:
+                # Another process has deleted what was counted here.
+                self._recount()
+                break
+            gone += evicted
             most -= 1
         return gone
 
