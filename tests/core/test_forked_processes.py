@@ -43,7 +43,11 @@ def test_a_worker_ends_with_the_process_that_started_it(how: signal.Signals) -> 
             assert client.wait() == -how
 
 
-@pytest.mark.parametrize(("last_line", "imported"), [("", {"tests.test_one", "tests.test_two"}), ("import nothing_like_it", set())])
+# That all are imported, every run of this kind shows; each of these imports what pytest is made of.
+@pytest.mark.parametrize(
+    ("last_line", "imported"),
+    [pytest.param("", {"tests.test_one", "tests.test_two"}, marks=pytest.mark.long), ("import nothing_like_it", set())],
+)
 def test_a_worker_is_forked_with_all_tests_imported_or_with_none_of_them(
     tmp_path: Path, last_line: str, imported: set[str]
 ) -> None:

@@ -335,7 +335,7 @@ def folder(tmp_path_factory):
     rare=st.sampled_from([1, 10**9]),
     adjusted=st.lists(st.tuples(st.integers(0, 39), st.sampled_from([-5, 7, NANO])), max_size=6),
 )
-@settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120, ci=20), suppress_health_check=list(HealthCheck))
 def test_lists_statistics_histograms_and_rankings_say_what_the_rows_say(
     folder, drawn, asks, sort_by, order, limit, scanned, rare, adjusted
 ):
@@ -702,7 +702,7 @@ def test_an_export_is_of_one_moment_and_reads_no_further_than_it_is_read(books):
     length=st.integers(1, 40 * DAY_MS),
     team=st.sampled_from([None, "team-x"]),
 )
-@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60, ci=10), suppress_health_check=list(HealthCheck))
 def test_what_was_adjusted_for_a_scope_is_in_sums_and_in_no_list(folder, made, start, length, team):
     books = folder()
     try:

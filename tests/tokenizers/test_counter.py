@@ -68,8 +68,8 @@ def test_the_child_sees_no_secret_of_ours(counter, monkeypatch):
     [
         (run("pass"), "the process that counts has ended|Broken pipe"),
         (run("input(); print('error PanicException(StackOverflow)')"), "PanicException"),
-        (run("input(); print(-1)"), "-1"),
-        (lambda: ["/nonexistent/python"], "No such file"),
+        pytest.param(run("input(); print(-1)"), "-1", marks=pytest.mark.long),
+        pytest.param(lambda: ["/nonexistent/python"], "No such file", marks=pytest.mark.long),
     ],
 )
 def test_a_child_that_fails_is_warned_about_once_and_tried_again_later(counter, caplog, command, why):

@@ -69,6 +69,7 @@ def test_the_lines_for_pip_install_a_gateway_with_all_extras(tmp_path):
     assert its == ours | {"constraints-run.txt"}
 
 
+@pytest.mark.long
 def test_the_lines_for_uv_install_the_command(tmp_path):
     assert run_lines(section("With uv"), tmp_path) == f"sluicegate {__version__}\n"
 

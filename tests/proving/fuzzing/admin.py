@@ -152,7 +152,7 @@ def sent(testbed: Testbed, question: Question, served: list[str], session: str) 
     return wire.send_plain(testbed, b"\r\n".join(lines) + b"\r\n" + question.more + b"\r\n" + question.body)
 
 
-@target("own port", "no 5xx, no secret; what is not open needs the token", batches(questions), quick=6)
+@target("own port", "no 5xx, no secret; what is not open needs the token", batches(questions), quick=3)
 def own_port(environment: Environment, example: list[Question]) -> int:
     testbed = environment.testbed
     served = places(testbed)

@@ -28,7 +28,7 @@ GEMINI = "/v1beta/models/gemini-2.5-flash:generateContent"
     "bodies, spelt",
     "read in bounded time; the same body is judged alike in every spelling",
     st.tuples(jsontext.calls(), jsontext.spellings),
-    quick=60,
+    quick=30,
 )
 def spelt(_: Environment, example: tuple[Pairs, Spelling]) -> int:
     made, way = example
@@ -175,7 +175,7 @@ def ways(draw: st.DrawFn) -> Call:
     )
 
 
-@target("bodies", "refused in the provider's form, or forwarded as judged; one record each", batches(ways()), quick=12)
+@target("bodies", "refused in the provider's form, or forwarded as judged; one record each", batches(ways()), quick=6)
 def sent_bodies(environment: Environment, example: list[Call]) -> int:
     testbed = environment.testbed
     answers, rows = testbed.play([partial(sent, testbed, call) for call in example])

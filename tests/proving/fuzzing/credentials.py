@@ -176,7 +176,7 @@ def wanted(claim: Claim, judged: Judgement) -> tuple[int, str | None]:
     "the first known key in the documented order names the caller, an unusable one anywhere and two in one place refuse the call; "
     "no credential is forwarded",
     batches(claims),
-    quick=12,
+    quick=6,
 )
 def conflicting(environment: Environment, example: list[Claim]) -> int:
     testbed = environment.testbed

@@ -69,7 +69,7 @@ def sent(testbed: Testbed, aim: Aim, session: str) -> bytes:
     "hosts",
     "governed as the provider's address that they are, or refused, however they are spelled",
     batches(aims),
-    quick=10,
+    quick=6,
 )
 def spelled_hosts(environment: Environment, example: list[Aim]) -> int:
     testbed = environment.testbed

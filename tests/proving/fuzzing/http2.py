@@ -165,7 +165,7 @@ def full(text: bytes, words: dict[bytes, bytes]) -> bytes:
     "HTTP/2",
     "refused, or forwarded as one request every provider reads alike",
     batches(st.lists(streams(), min_size=1, max_size=3)),
-    quick=10,
+    quick=5,
 )
 def odd_streams(environment: Environment, example: list[list[Stream]]) -> int:
     testbed = environment.testbed

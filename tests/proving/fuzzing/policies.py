@@ -35,7 +35,7 @@ def verdict(environment: Environment, policy: Files) -> dict[str, Any]:
     return result
 
 
-@target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=30)
+@target("policy files", "a policy that serves, or every mistake with file and line; in bounded time and memory", files, quick=12)
 def policy_files(environment: Environment, example: Files) -> int:
     verdict(environment, example)
     return 1

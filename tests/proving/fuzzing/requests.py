@@ -102,7 +102,7 @@ def sent(testbed: Testbed, request: Request, session: str) -> bytes:
     "requests",
     "refused, or forwarded as every provider would read them; nothing else is dialled",
     batches(requests),
-    quick=15,
+    quick=8,
 )
 def odd_requests(environment: Environment, example: list[Request]) -> int:
     testbed = environment.testbed

@@ -69,7 +69,7 @@ def speak(answer: Answer, peer: Peer, entry: Entry) -> None:
         raise ConnectionError
 
 
-@target("streams", "clients get every byte as it came; the usage on record is what the answer says", batches(answers), quick=10)
+@target("streams", "clients get every byte as it came; the usage on record is what the answer says", batches(answers), quick=6)
 def wire_streams(environment: Environment, example: list[Answer]) -> int:
     testbed = environment.testbed
     plan: dict[str, Answer] = {}

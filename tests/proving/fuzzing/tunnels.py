@@ -170,7 +170,7 @@ def relayed(testbed: Testbed) -> tuple[int, int]:
     "egress",
     "a tunnel's bytes reach the address that policy lists, whole and on record, or nobody; none reaches one that is named inside",
     batches(tunnels | plain),
-    quick=8,
+    quick=4,
 )
 def tunnelled(environment: Environment, example: list[Tunnel]) -> int:
     testbed, server = environment.testbed, elsewhere()
