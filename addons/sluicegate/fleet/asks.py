@@ -12,11 +12,11 @@ from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.counter import Counter
 from sluicegate.policy.limit import Limit
 
-MAX_RECALLS = 10
+MAX_RECALLS = 13
 """How often a call asks again that was refused because of slack elsewhere, which other nodes have been asked to give back."""
 
-RECALL_PAUSE_S = 0.1
-"""The pause before it does."""
+FIRST_RECALL_PAUSE_S, RECALL_PAUSE_S = 0.01, 0.1
+"""The pause before it does so for the first time, twice as long each time, up to the second of these."""
 
 TIMEOUT_S = 5.0
 """How long a call waits for the store at most."""
@@ -94,7 +94,7 @@ class Asks:
                 continue
             if answer.slack_elsewhere > 0 and ask.recalls < MAX_RECALLS:
                 ask.recalls += 1
-                ask.not_before = now + RECALL_PAUSE_S
+                ask.not_before = now + min(RECALL_PAUSE_S, FIRST_RECALL_PAUSE_S * 2 ** (ask.recalls - 1))
             else:
                 ask.resolve(exhausted)
         self.drop_ended(now)

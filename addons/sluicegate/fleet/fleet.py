@@ -21,6 +21,7 @@ from sluicegate.fleet.policy.table import CHANNEL
 from sluicegate.fleet.reaching import OneHost, OverNetwork
 from sluicegate.fleet.shipping import Ends
 from sluicegate.fleet.standing import Standing
+from sluicegate.fleet.store.notices import channel_of
 from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew, Total
 from sluicegate.fleet.store.reach import Reached, store_address
 from sluicegate.fleet.store.sql_store import SqlStore
@@ -76,7 +77,7 @@ class Fleet:
         self.agent = Agent(self._open())
         self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
         self.membership = Membership(self.standing, self.agent)
-        self.notices = reached.notices({CHANNEL: self._look_at_policy})
+        self.notices = reached.notices({CHANNEL: self._look_at_policy, channel_of(self.id): self.membership.hint})
         self.on_policy: Callable[[], None] = lambda: None
         """Called where the store may have another policy; it must be quick."""
         self.membership.on_policy = self._look_at_policy

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from sluicegate.fleet.agent import Agent
 from sluicegate.fleet.asks import TIMEOUT_S, Ask, Asks
@@ -130,6 +131,13 @@ class Membership:
         for name, start in windows:
             self.standing.recall(name, start)
         self._pump()
+
+    def hint(self) -> None:
+        """Send a message now: its answer will say what others wait for. From any thread, returns at once."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                # The loop may have been closed: nobody waits any more.
+                self._loop.call_soon_threadsafe(self._pump)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 

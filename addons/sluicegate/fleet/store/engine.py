@@ -22,6 +22,9 @@ class Run(Protocol):
 class Engine(Protocol):
     """A database. After an error the next transaction connects again."""
 
+    tells: bool
+    """Whether it can tell a node something by itself, without being asked."""
+
     def transaction(self, *, alone: bool = False) -> AbstractContextManager[Run]:
         """Begin a transaction. It is rolled back unless ``commit`` was given; ``alone``: one at a time over all processes."""
 

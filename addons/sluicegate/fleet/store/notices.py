@@ -19,8 +19,16 @@ logger = logging.getLogger("sluicegate")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """The pause after the first connection that failed, doubled with each that follows, up to the longest."""
 
+ID_LENGTH = 50
+"""Characters of a node's id that its channel has: PostgreSQL allows 63 in all."""
+
 LOOK_S = 1.0
 """How often the thread looks whether it is to end."""
+
+
+def channel_of(node: str) -> str:
+    """Return the channel on which a node is told that another one waits for its slack."""
+    return f"sluicegate_{node[:ID_LENGTH]}"
 
 
 class Notices:
@@ -32,6 +40,7 @@ class Notices:
         self._thread = threading.Thread(target=self._run, name="sluicegate-notices", daemon=True)
         self.received = 0
         """Notices since the start."""
+        self.is_listening = False
 
     def start(self) -> None:
         """Start, if it has not been started yet."""
@@ -51,13 +60,14 @@ class Notices:
                 with self._connect() as conn:
                     for channel in self._told:
                         conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-                    pause_s = FIRST_PAUSE_S
+                    pause_s, self.is_listening = FIRST_PAUSE_S, True
                     # Whatever was told while there was no connection.
                     for look in self._told.values():
                         look()
                     self._listen(conn)
             except psycopg.Error as e:
                 # Whoever else uses the store says that it is away.
+                self.is_listening = False
                 logger.debug("Notices of the fleet's store cannot be received: %s", e)
                 self._stop.wait(pause_s)
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)

@@ -42,6 +42,8 @@ MIGRATION_TIMEOUT_MS = 600_000
 class PostgresEngine:
     """One connection."""
 
+    tells = True
+
     def __init__(self, connect: Callable[[], psycopg.Connection], clock: Callable[[], int] | None = None) -> None:
         self._connect, self._clock = connect, clock
         self._conn: psycopg.Connection | None = None

@@ -21,6 +21,8 @@ BUSY_TIMEOUT_MS = 2_000
 class SqliteEngine:
     """One connection to the file."""
 
+    tells = False
+
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         self._path, self._clock = path, clock
         self._conn: sqlite3.Connection | None = None

@@ -80,6 +80,15 @@ SELECT p.counter, p.starts_at FROM tight t JOIN fleet_positions p ON p.counter =
 WHERE p.node = ? AND p.granted > p.spent + p.held ORDER BY 1, 2
 """
 
+TELL_HOLDERS = """
+SELECT pg_notify('sluicegate_' || left(h.node, 50), '') FROM (
+  SELECT DISTINCT p.node FROM fleet_positions p
+  WHERE (p.counter, p.starts_at) IN (SELECT [[0]], CAST([[1]] AS bigint) FROM {each})
+  AND p.node <> ? AND p.granted > p.spent + p.held
+) h
+"""
+"""Tells the nodes with slack in some windows that another one waits for it; in PostgreSQL alone."""
+
 PUT_POSITIONS = f"""
 INSERT INTO fleet_positions (counter, starts_at, node, spent, held, granted, provisional, changed_at)
 SELECT [[0]], CAST([[1]] AS bigint), ?, CAST([[2]] AS bigint), CAST([[3]] AS bigint), CAST([[4]] AS bigint), 0, {_CHANGED}
