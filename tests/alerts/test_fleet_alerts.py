@@ -217,14 +217,27 @@ def test_one_that_stopped_before_its_webhook_answered_leaves_the_message_to_othe
     world.step(0)
     assert world.told() == []
     world.step(1, 2)
-    world.now += GRACE_MS
     # While it lives it goes on trying.
-    world.store.join(NodeReport("north", "north", 0, 0))
-    world.step(1, 2)
+    for _ in range(3):
+        world.now += GRACE_MS // 2
+        world.step(0, 1, 2)
     assert world.told() == []
     world.now += GRACE_MS
     world.step(1, 2)
     assert world.told() == [50]
+
+
+def test_workers_of_one_host_deliver_for_each_other_at_once(world):
+    """They have one file of messages, and claims in common; one of them delivers at a time."""
+    north, south = world.gateways[:2]
+    south.name, south.path = north.name, north.path
+    south.start()
+    north.error = "HTTP 503"
+    world.spend(26)
+    world.step(0)
+    north.stop()
+    world.step(1)
+    assert [(node, threshold) for node, _, threshold in world.sent] == [("north", 50)]
 
 
 def test_without_the_store_alerts_are_late_and_not_lost(world, caplog):
@@ -296,7 +309,10 @@ def test_claims_are_alike_on_both_engines(engine):
     clock["now"] += GRACE_MS
     epoch = store.join(NodeReport("south", "south", 0, 0)).epoch
     assert store.take_abandoned("south") == [claim(50, "chat")]
+    assert store.take_abandoned("south") == store.take_abandoned("north") == []
+    clock["now"] += GRACE_MS
     assert store.take_abandoned("south") == []
+    assert store.take_abandoned("north") == []
     # By what the store knows of the window, not by what a node does.
     store.sync(NodeReport("south", "south", epoch, 1), [Position("team/core/usd/30d", "usd", NOW, NOW + DAY, 100, True, 60, 0)])
     store.release_alerts("team/core/usd/30d", NOW, [(50, 50), (80, 80)])

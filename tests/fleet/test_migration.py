@@ -195,6 +195,11 @@ def test_it_refuses_where_a_gateway_uses_the_folder_or_a_copy_of_it(folder, monk
         folder.sql("SELECT pg_sleep(0.002)")
         store.sync(report, [])
 
+    (folder.state / "fleet.db").touch()
+    for options in ((), ("--dry-run",)):
+        workers = folder.migrate(*options)
+        assert (workers.exit_code, "start them with server.store" in workers.output) == (1, True), workers.output
+    (folder.state / "fleet.db").unlink()
     monkeypatch.setattr(move.time, "sleep", beat)
     copied = folder.migrate()
     store.close()

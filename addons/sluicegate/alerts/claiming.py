@@ -18,7 +18,7 @@ from sluicegate.fleet.store.alert_claims import AlertClaim, KnownClaim
 logger = logging.getLogger("sluicegate")
 
 TAKE_OVER_PAUSE_MS = 10_000
-"""How often a gateway looks for messages of others that are gone."""
+"""How often a gateway says that it still means to deliver its messages, and looks for those of others that are gone."""
 
 
 class Claims(Protocol):

@@ -103,15 +103,19 @@ def _plan(settings: Settings, reached: Reached) -> None:
     import psycopg
 
     from sluicegate.fleet.migration.holdings import read_holdings, table_rows
+    from sluicegate.fleet.migration.move import MigrationError, refuse_workers
     from sluicegate.storage.store import FILENAME
 
     folder = settings.state_path()
     if not (folder / FILENAME).exists():
         fail(f"there is nothing to move in {folder}: it has no {FILENAME}. Name the folder by --state-dir")
     try:
+        refuse_workers(folder)
         with reached.connect():
             pass
         found = read_holdings(folder, time.time_ns() // 1_000_000)
+    except MigrationError as e:
+        fail(str(e))
     except psycopg.Error as e:
         fail(f"the store {reached.address()} cannot be reached: {e}")
     except sqlite3.Error as e:

@@ -70,7 +70,8 @@ class Fleet:
         self._reached = reached
         self._watching = self._open()
         self._watch_lock = threading.Lock()
-        self.alerts = NodeAlerts(self._watching, self._watch_lock, self.id)
+        # Workers of one host have one file of messages, whichever of them delivers.
+        self.alerts = NodeAlerts(self._watching, self._watch_lock, node_id(gateway.database.parent))
         self._since = 0
         ends = Ends(database, lambda: self.id, self._look_around, on_replaced, gateway.database, gateway.turn.is_ours)
         self.shipping = reached.exchange(ends)

@@ -19,6 +19,7 @@ from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.message import correct
 from sluicegate.fleet.migration.holdings import LEVELS, Sums, add_record, add_window, used_of
 from sluicegate.fleet.node import node_id
+from sluicegate.fleet.reaching import has_workers
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.shipping import FETCHED
 from sluicegate.fleet.standing import Standing
@@ -68,11 +69,21 @@ class Files(NamedTuple):
     standing: Standing
 
 
+def refuse_workers(folder: Path) -> None:
+    """Refuse a folder of several workers: each has its own part in it. Raises MigrationError."""
+    if has_workers(folder):
+        raise MigrationError(
+            f"workers have used {folder}, and each has its own part in it: start them with server.store. Each joins with what it has "
+            "used, and their records are delivered"
+        )
+
+
 @contextmanager
 def open_files(folder: Path, name: str, own_clock: Callable[[], int], limits: Callable[[], Iterable[Limit]]) -> Iterator[Files]:
     """Lock a folder, and complete in it what a crash left half-done. Raises MigrationError, StateError or StoreError."""
     if not (folder / FILENAME).exists():
         raise MigrationError(f"there is nothing to move in {folder}: it has no {FILENAME}. Name the folder by --state-dir")
+    refuse_workers(folder)
     policy, authority = recorded_policy(folder), recorded_authority(folder)
     lock = StateFolder(folder)
     try:

@@ -1,7 +1,8 @@
 """Claims on alerts in the fleet store: which node tells a webhook of a threshold, so that it is told once over all nodes.
 
-A claim is made before its message is on the claimant's file, and has all of the message. If its node is not heard of for a while
-before the message was delivered, another takes the claim over and delivers the same message, with the same id.
+A claim is made before its message is on the claimant's file, and has all of the message. Whoever has it says now and then that it
+still means to deliver; otherwise another takes the claim over and delivers the same message, with the same id. Workers of one host
+have their claims in common, as they have the file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import orjson
 from sluicegate.fleet.store import statements as sql
 
 GRACE_MS = 30_000
-"""How long a node may be away before its undelivered messages are taken over: a restart of its own is quicker."""
+"""How long nothing may be heard of an undelivered message before it is taken over: a restart of its node is quicker."""
 
 KEPT_MS = 600_000
 """How long a claim is kept after its window, for a node whose clock is behind."""
@@ -82,9 +83,9 @@ class AlertClaims:
         return [KnownClaim(AlertClaim(*row[:8]), row[8] == node, row[9] is not None) for row in rows]
 
     def take_abandoned(self, node: str) -> list[AlertClaim]:
-        """Take over undelivered claims of nodes that have not been heard of for a while; return them."""
+        """Say that a node still means to deliver its messages, and take over those of which nobody says so; return these."""
         with self._transaction() as run:
-            (rows,) = run((_ABANDONED, (node, TAKEN_AT_ONCE)))
+            _, rows = run((_MEANT, (node,)), (_ABANDONED, (node, TAKEN_AT_ONCE)))
             keys = orjson.dumps([[row[4], row[3]] for row in rows]).decode()
             run((_TAKE, (node, keys)), commit=True)
         return [AlertClaim(*row) for row in rows]
@@ -116,10 +117,9 @@ _KNOWN = f"""
 SELECT {_COLUMNS}, node, delivered_at FROM fleet_alerts
 WHERE (node = ? AND delivered_at IS NULL) OR alert_id IN (SELECT [[0]] FROM {{each}}) ORDER BY at, alert_id, webhook
 """  # noqa: S608
+_MEANT = "UPDATE fleet_alerts SET claimed_at = {now} WHERE node = ? AND delivered_at IS NULL"
 _ABANDONED = f"""
-SELECT {_COLUMNS} FROM fleet_alerts AS a
-WHERE delivered_at IS NULL AND node <> ? AND claimed_at + {GRACE_MS} <= {{now}}
-AND NOT EXISTS (SELECT 1 FROM fleet_nodes n WHERE n.id = a.node AND n.seen_at + {GRACE_MS} > {{now}})
+SELECT {_COLUMNS} FROM fleet_alerts WHERE delivered_at IS NULL AND node <> ? AND claimed_at + {GRACE_MS} <= {{now}}
 ORDER BY at, alert_id, webhook LIMIT ? {{for_update}} {{skip_locked}}
 """  # noqa: S608
 _TAKE = """
