@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.calls.adjustment import adjustment_of, charge
+from sluicegate.fleet.node import FILENAME as NODE
+from sluicegate.fleet.policy.copy import FILENAME as POLICY_COPY
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.services import Services
@@ -20,6 +22,7 @@ from sluicegate.storage.journal_files import records
 from sluicegate.storage.recovery import recover
 from sluicegate.storage.store import Rows, Store
 from sluicegate.storage.writer import AGREEMENT_INTERVAL_BYTES, Writer
+from sluicegate.web.routes.erasure import NOTES
 from sluicegate.windows import parse_iso, parse_period
 from support.calls import BUDGET, LIMIT_CHECKS, record, reserve
 
@@ -34,6 +37,19 @@ def test_a_line_the_database_missed_is_booked_once(files):
     store3, journal3, ledger3 = files()
     assert recover(store3, journal3, ledger3)["replayed"] == 0
     assert ledger3.usage(BUDGET, 2000)[:2] == (7, 0)
+
+
+def test_what_a_gateway_notes_beside_its_journal_is_no_record(files, tmp_path):
+    """A fleet's node that has had no call: every other file might have the lines that came since."""
+    store, journal, ledger = files()
+    recover(store, journal, ledger)
+    for name in (NODE, POLICY_COPY, NOTES):
+        (tmp_path / name).write_text('{"id": "node-1"}')
+    (tmp_path / "audit.old").write_text(json.dumps(record("a", 7)) + "\n")
+    for _ in range(2):
+        store, journal, ledger = files()
+        recover(store, journal, ledger)
+        assert [row["id"] for row in store.rows_since(0)] == ["a"]
 
 
 def test_a_call_cut_off_is_charged_its_draft_and_marked(files):

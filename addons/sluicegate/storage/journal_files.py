@@ -27,6 +27,9 @@ COPY_END_BYTES = 128 << 10
 """How many bytes at the end of such a file are searched."""
 
 
+NO_JOURNALS = ("node.json", "policy-from-store.json", "erasing.json")
+"""Files of a state folder that begin as a record does and are none."""
+
 DATABASE_ENDINGS = (".db", ".db-wal", ".db-shm", ".db-journal")
 """Files that are not even opened: closing one ends the locks that SQLite holds on it in this process, and the next reader would
 cut off memory that is in use."""
@@ -92,7 +95,9 @@ def other_files(path: Path) -> list[Path]:
     found = []
     with os.scandir(path.parent) as entries:
         for entry in entries:
-            if entry.name == path.name or entry.name.endswith(DATABASE_ENDINGS) or not entry.is_file(follow_symlinks=False):
+            if entry.name in (path.name, *NO_JOURNALS) or entry.name.endswith(DATABASE_ENDINGS):
+                continue
+            if not entry.is_file(follow_symlinks=False):
                 continue
             if _read(Path(entry.path), 0, 2) == b'{"':
                 # Another thread may delete it meanwhile.

@@ -73,8 +73,8 @@ def refuse_workers(folder: Path) -> None:
     """Refuse a folder of several workers: each has its own part in it. Raises MigrationError."""
     if has_workers(folder):
         raise MigrationError(
-            f"workers have used {folder}, and each has its own part in it: start them with server.store. Each joins with what it has "
-            "used, and their records are delivered"
+            f"workers have used {folder}, and each has its own part in it: start them with server.store. Each joins with what it "
+            "has used, and their records are delivered"
         )
 
 
