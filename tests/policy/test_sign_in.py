@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from sluicegate.policy.editing.secret_targets import forbidden_uses
 from sluicegate.policy.entities import redacted
 from sluicegate.policy.loader import PolicyError, load
+from sluicegate.yaml_document import parse
 
 OIDC = {"issuer": "https://login.example.com", "client_id": "gateway", "client_secret": "env.OIDC_SECRET"}
 KEY = {"id": "session-alice", "kind": "session", "user_id": "alice"}
@@ -100,3 +102,17 @@ def test_managed_settings_are_a_mapping_that_json_can_hold(tmp_path, settings):
     file.write_text(f"version: 1\nmanaged_settings: {{default: {settings}}}\n")
     with pytest.raises(PolicyError, match=r"managed_settings\.default"):
         load(file, env={}, now=0)
+
+
+def test_over_http_the_secret_goes_to_no_other_issuer_and_no_other_reference_is_named():
+    """Whoever has stolen an admin's session could otherwise have the secret, or any variable, sent to a place of their own."""
+
+    def document(**oidc: str) -> Any:
+        return parse(json.dumps({"version": 1, "oidc": OIDC | oidc}).encode(), "policy.yaml")
+
+    before = [document().value]
+    assert forbidden_uses(before, [document(client_id="another")]) == []
+    (moved,) = forbidden_uses(before, [document(issuer="https://evil.example")])
+    assert "would be sent to https://evil.example, where it does not go now" in moved.message
+    (named,) = forbidden_uses(before, [document(client_secret="env.ANOTHER")])
+    assert "'env.ANOTHER' is not in force here" in named.message

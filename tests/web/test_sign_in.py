@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -165,6 +166,26 @@ def test_a_person_signs_in_and_becomes_a_user_with_a_session_key(site):
     assert site.services.audit_trail.read(limit=1)[0][0]["who"] == "alice@acme.example"
     (row,) = site.admin("GET", "/api/sign-ins").json()["sign_ins"]
     assert (row["user_id"], row["source"], row["client"]) == ("alice@acme.example", "127.0.0.1", CLAUDE_CODE)
+
+
+def test_an_access_token_says_whose_it_is_and_proves_it_by_nothing_that_it_says(site):
+    """Claude Code reads the middle part of a token as it would a JWT's."""
+    tokens = site.sign_in()
+    secret, middle, last = tokens["access_token"].split(".")
+
+    def encoded(claims: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode()).rstrip(b"=").decode()
+
+    claims = {"sub": "alice@acme.example", "email": "alice@acme.example", "groups": ["eng"], "exp": site.now // 1000 + 3600}
+    assert middle == encoded(claims)
+    assert (secret[:5], len(secret)) == ("sgat-", 48)
+    for other in (
+        f"{secret}.{encoded(claims | {'sub': 'bob@acme.example'})}.{last}",
+        secret,
+        f"{secret}.{middle}",
+        f"{middle}.{last}",
+    ):
+        assert site.whoami({"access_token": other}).status_code in (401, 429)
 
 
 def test_a_device_code_gives_tokens_once(site):

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sluicegate.dashboard_sessions import Attempts
 from sluicegate.policy.model import Policy
@@ -31,7 +32,7 @@ from sluicegate.sign_in.live_keys import LiveKeys
 from sluicegate.sign_in.oidc_client import OidcClient
 from sluicegate.sign_in.repeated_renewals import CLIENTS, Issued, RepeatedRenewals
 from sluicegate.sign_in.token_file import SignIn, Token, TokenFile
-from sluicegate.sign_in.tokens import ACCESS, REFRESH, digest_of, new_token, seal, unseal
+from sluicegate.sign_in.tokens import REFRESH, digest_of, new_access_token, new_token, seal, unseal
 
 logger = logging.getLogger("sluicegate")
 
@@ -184,8 +185,8 @@ class SignIns:
         return (answer.refresh_token or token, True), identity
 
     def _issue(self, sign_in: SignIn, oidc: Oidc, provider_token: str | None, now: int) -> Issued:
-        access, refresh = new_token(ACCESS), new_token(REFRESH)
         ends_at = min(now + oidc.access_ms, sign_in.ends_at)
+        access, refresh = new_access_token(_claims(sign_in, oidc, ends_at)), new_token(REFRESH)
         sealed = seal(provider_token, refresh) if provider_token is not None else None
         digest = digest_of(access)
         self._file.add(replace(sign_in, provider_token=sealed), (digest, ends_at), digest_of(refresh))
@@ -249,3 +250,10 @@ class SignIns:
         """Close the file."""
         with self._lock:
             self._file.close()
+
+
+def _claims(sign_in: SignIn, oidc: Oidc, ends_at: int) -> dict[str, Any]:
+    """Return what a client may know of its person: of the groups only those that policy names."""
+    groups = [group for group in json.loads(sign_in.groups) if group in oidc.groups]
+    found = {"sub": sign_in.user_id, "email": sign_in.email, "groups": groups, "exp": ends_at // 1000}
+    return {name: value for name, value in found.items() if value}

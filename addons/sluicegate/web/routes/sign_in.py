@@ -116,6 +116,10 @@ def oidc_of(request: ApiRequest) -> Oidc:
     oidc = request.services.policy.oidc
     if oidc is None:
         raise ApiError(404, "not_found", "Nobody signs in here: the policy has no oidc")
+    if request.services.fleet is not None:
+        raise ApiError(
+            404, "not_found", "Nobody signs in here: several gateways share a store, and each would keep its own sign-ins"
+        )
     source = request.http.client.host if request.http.client else ""
     if request.http.url.scheme != "https" and source and not is_loopback(source):
         raise ApiError(400, "invalid_request", "Sign-in needs https: what was sent has crossed the network in clear")
