@@ -7,6 +7,7 @@ import json
 import pytest
 
 from sluicegate.providers import PROTOCOLS
+from sluicegate.providers.anthropic import request as messages
 from sluicegate.providers.requests.body import Unmetered, models_anywhere
 from sluicegate.values import Extent, RequestFacts
 from support.client_bodies import CLAUDE_CODE, CODEX, GEMINI_CLI, QWEN_CODE
@@ -468,3 +469,44 @@ def test_an_answer_that_is_fetched_later_cannot_be_metered():
 def test_a_body_of_a_million_unknown_parts_is_refused_and_not_searched(api, field):
     body = '{"model":"m","odd":1,' + field % ",".join(["{}"] * 1_000_001) + "}"
     assert "more than 1000000 parts" in read(api, body)
+
+
+SETTINGS = {"thinking": {"type": "enabled", "budget_tokens": 64}, "temperature": 1, "stop_sequences": ["end"], "speed": "standard"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "n"},
+        {"stream": True},
+        {"max_tokens": 101},
+        {"max_tokens": "1"},
+        {"speed": "fast"},
+        {"service_tier": "batch"},
+        {"inference_geo": "us"},
+        {"thinking": {"type": "enabled", "budget_tokens": 640}},
+        {"advisor": {"model": "b"}},
+        {"Model": "b"},
+        {"MAX_TOKENS": 1},
+        {"fallbacks": [{"model": "b"}]},
+        {"messages": [{"role": "user", "content": "longer"}]},
+        {"system": "b"},
+    ],
+    ids=json.dumps,
+)
+def test_settings_are_read_once_and_stand_for_no_others(other):
+    """What is remembered of a body's settings is what reading them gives, and any change of them is seen."""
+    messages._usual_settings.cache_clear()
+    fresh = read("messages", SETTINGS | other)
+    messages._usual_settings.cache_clear()
+    usual = [read("messages", SETTINGS) for _ in range(3)]
+    assert usual[0] == usual[1] == usual[2] != fresh
+    assert (messages._usual_settings.cache_info().hits, messages._usual_settings.cache_info().misses) == (2, 1)
+    assert [read("messages", SETTINGS | other) for _ in range(2)] == [fresh, fresh]
+
+
+def test_long_settings_are_not_remembered():
+    messages._usual_settings.cache_clear()
+    long = {"stop_sequences": ["x" * messages.MAX_REMEMBERED_BYTES]}
+    assert read("messages", long) == read("messages", long)
+    assert messages._usual_settings.cache_info().currsize == 0

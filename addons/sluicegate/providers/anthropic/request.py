@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from sluicegate.providers.anthropic.parts import (
     ToolReference,
     ToolResult,
 )
-from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, RequestBody
+from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, Problems, RequestBody
 from sluicegate.providers.requests.media import find_base64
 from sluicegate.providers.requests.server_tools import (
     ANTHROPIC_LOOP_PASSES,
@@ -55,6 +56,12 @@ REMOVING_EDITS = ("clear_tool_uses_20250919", "clear_thinking_20251015")
 
 JUDGED_APART = frozenset({"model", "messages", "system", "tools", "fallbacks", "metadata", "output_format"})
 """Top-level fields whose models are found elsewhere, or that hold content. Every other field may name a model for the work."""
+
+
+_CONTENT = JUDGED_APART - {"model"}
+
+MAX_REMEMBERED_BYTES = 2048
+"""Bytes of a body's settings that are remembered; an agent's have some hundred."""
 
 
 class _Source(msgspec.Struct, gc=False):
@@ -153,9 +160,21 @@ class Named(NamedTuple):
     stream: bool
 
 
-def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
-    """Read the facts of a Messages body; of one whose path names the model, it must not."""
-    request = RequestBody(body)
+class _Settings(NamedTuple):
+    """What a body says in the fields that hold none of its content."""
+
+    model: str | None
+    stream: bool
+    max_tokens: int | None
+    speed: str | None
+    inference_geo: str | None
+    service_tier: str | None
+    thinking_tokens: int | None
+    models: tuple[str, ...]
+    """The models that any other field names."""
+
+
+def _read_settings(request: Members, named: Named | None = None) -> _Settings:
     if named is None:
         model, stream = request.model(), request.flag("stream")
     else:
@@ -163,36 +182,66 @@ def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
         twice = next((field for field in Named._fields if request.raw(field)), None)
         if twice is not None:
             request.problems.append(f"the path says it, so leave '{twice}' out of the body")
-    max_tokens = request.count("max_tokens")
-    speed, geo, tier = request.text("speed"), request.text("inference_geo"), request.text("service_tier")
+    return _Settings(
+        model=model,
+        stream=stream,
+        max_tokens=request.count("max_tokens"),
+        speed=request.text("speed"),
+        inference_geo=request.text("inference_geo"),
+        service_tier=request.text("service_tier"),
+        thinking_tokens=request.child("thinking").count("budget_tokens"),
+        models=tuple(request.models(JUDGED_APART)),
+    )
+
+
+@lru_cache(maxsize=512)
+def _usual_settings(members: tuple[tuple[str, bytes], ...]) -> _Settings | None:
+    """Return what these fields say; None where anything is wrong with them."""
+    request = Members({name: msgspec.Raw(value) for name, value in members}, Problems())
+    settings = _read_settings(request)
+    return None if request.problems else settings
+
+
+def _settings_of(request: RequestBody) -> _Settings:
+    """Return what the body's settings say. One call of an agent has those of the last, so they are read once."""
+    members = tuple([(name, bytes(value)) for name, value in request.members.items() if name not in _CONTENT])
+    is_short = sum([len(name) + len(value) for name, value in members]) <= MAX_REMEMBERED_BYTES
+    return (_usual_settings(members) if is_short else None) or _read_settings(request)
+
+
+def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
+    """Read the facts of a Messages body; of one whose path names the model, it must not."""
+    request = RequestBody(body)
+    settings = _settings_of(request) if named is None else _read_settings(request, named)
+    model, speed, max_tokens = settings.model, settings.speed, settings.max_tokens
     if request.problem or model is None:
         return request.problem or "no model"
     text = request.read_as(TEXT)
     builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
     builder.may_be_fast = speed not in (None, "standard")
-    builder.add_output(request.child("thinking").count("budget_tokens"))
+    builder.add_output(settings.thinking_tokens)
     sources = _NO_SOURCES
     if text is not None:
         _add_client_tools(text, builder, request)
     elif request.can_be_searched():
         sources = find_sources(request.json)
         _add_server_side(request, builder)
-    builder.name_models(request.models(JUDGED_APART), request.problems)
+    builder.name_models(settings.models, request.problems)
     _add_fallbacks(request, builder)
     if request.problem:
         return request.problem
     return RequestFacts(
         model=model,
         models=tuple(builder.models),
-        stream=stream,
+        stream=settings.stream,
         max_tokens=max_tokens,
         body_bytes=len(body),
         text_bytes=len(body) - sources.payload_bytes,
         images=sources.images,
         is_text_only=text is not None,
         speed=speed,
-        service_tier=tier,
-        inference_geo=geo,
+        service_tier=settings.service_tier,
+        inference_geo=settings.inference_geo,
         extent=builder.extent(max_tokens),
         members=request.written,
     )

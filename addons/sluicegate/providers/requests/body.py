@@ -198,6 +198,14 @@ class Members:
         self.problems.append(f"'{names[0]}' is not a short text")
         return None
 
+    def model(self) -> str | None:
+        """Return the model, if it is a name that policy can judge."""
+        model = self.value("model")
+        if is_model_name(model):
+            return str(model)
+        self.problems.append(f"'model' cannot be judged: {MODEL_NAME_RULE}" if model and isinstance(model, str) else NO_MODEL)
+        return None
+
 
 class RequestBody(Members):
     """The governed fields of a JSON body. ``problem`` says why the body cannot be governed."""
@@ -235,14 +243,6 @@ class RequestBody(Members):
     def problem(self) -> str | None:
         """Return the first thing that keeps the body from being governed."""
         return self.problems[0] if self.problems else None
-
-    def model(self) -> str | None:
-        """Return the model, if it is a name that policy can judge."""
-        model = self.value("model")
-        if is_model_name(model):
-            return str(model)
-        self.problems.append(f"'model' cannot be judged: {MODEL_NAME_RULE}" if model and isinstance(model, str) else NO_MODEL)
-        return None
 
     def can_be_searched(self) -> bool:
         """Return whether what a body holds may be looked at part by part; too many parts are a problem."""
