@@ -38,9 +38,13 @@ IDLE_AT_DEFAULTS: dict[str, tuple[str, ...]] = {
     "savehar": ("hardump",),
     "stickyauth": ("stickyauth",),
     "stickycookie": ("stickycookie",),
+    "updatealtsvc": ("mode",),
     "upstreamauth": ("upstream_auth",),
 }
 """mitmproxy's addons that do nothing to a flow while these options are at their defaults, read in 12.2 and 12.3."""
+
+IDLE_AT: dict[str, tuple[str, object]] = {"dumper": ("flow_detail", 0), "onboarding": ("onboarding", False)}
+"""Likewise, while an option has the value that we set where the user has set none (options.py, console_lines.py)."""
 
 Step = tuple[Callable[..., Any], list[int] | None, str]
 """A hook to call, its ``[nanoseconds, count]`` to add to, None for mitmproxy's own, and the mark of the flows it is called for."""
@@ -52,7 +56,13 @@ ANY_FLOW = "__dict__"
 def is_idle(addon: object, options: Any) -> bool:
     """Return whether an addon of mitmproxy's own would do nothing with its present options."""
     kind = type(addon)
-    names = IDLE_AT_DEFAULTS.get(kind.__name__.lower()) if kind.__module__.startswith("mitmproxy.addons.") else None
+    if not kind.__module__.startswith("mitmproxy.addons."):
+        return False
+    name = kind.__name__.lower()
+    if name in IDLE_AT:
+        option, value = IDLE_AT[name]
+        return option in options and getattr(options, option) == value
+    names = IDLE_AT_DEFAULTS.get(name)
     return bool(names) and all(n in options and getattr(options, n) == options.default(n) for n in names or ())
 
 

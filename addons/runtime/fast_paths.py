@@ -58,5 +58,19 @@ def option_reader() -> Callable[[Any], Any]:
     return current
 
 
+def path_of_crl(crl_path: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return what makes the path of a CA's revocation list once, not for each request that is compared with it."""
+    ca: object = None
+    path = ""
+
+    def path_once(config: Any) -> str:
+        nonlocal ca, path
+        if config.certstore.default_ca is not ca:
+            ca, path = config.certstore.default_ca, crl_path(config)
+        return path
+
+    return path_once
+
+
 def skip_type_check(message: Any) -> None:
     """Leave out the type check of each field of each message, a debug aid that ``python -O`` would leave out as well."""

@@ -192,6 +192,14 @@ PATCHES = (
         without_it="options are read more slowly",
     ),
     Patch(
+        name="crl_path",
+        owner="mitmproxy.addons.tlsconfig:TlsConfig",
+        known={"crl_path": ("self",)},
+        replacements=lambda owner: {"crl_path": fast_paths.path_of_crl(owner.crl_path)},
+        on_mismatch="degrade",
+        without_it="each request is compared more slowly with the path of the CA's revocation list",
+    ),
+    Patch(
         name="message_type_check",
         owner="mitmproxy.http:MessageData",
         known={"__post_init__": ("self",)},

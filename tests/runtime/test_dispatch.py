@@ -213,16 +213,23 @@ async def test_the_time_in_which_a_hook_waits_is_not_its_own():
 
 
 def test_every_addon_that_may_be_idle_exists_with_its_options():
-    from mitmproxy.addons import default_addons
+    from mitmproxy.addons import default_addons, dumper
 
     async def check() -> None:
         master = Master(Options())
-        master.addons.add(*default_addons())
+        # mitmdump adds that one to the others.
+        master.addons.add(*default_addons(), dumper.Dumper())
         names = {type(a).__name__.lower(): a for a in master.addons.chain}
-        assert set(dispatch.IDLE_AT_DEFAULTS) <= set(names)
+        assert {*dispatch.IDLE_AT_DEFAULTS, *dispatch.IDLE_AT} <= set(names)
         for name, options in dispatch.IDLE_AT_DEFAULTS.items():
             assert dispatch.is_idle(names[name], master.options), name
             assert all(o in master.options for o in options)
+        for name, (option, value) in dispatch.IDLE_AT.items():
+            assert not dispatch.is_idle(names[name], master.options), name
+            master.options.update(**{option: value})
+            assert dispatch.is_idle(names[name], master.options), name
+        master.options.update(mode=["reverse:http://127.0.0.1:9"])
+        assert not dispatch.is_idle(names["updatealtsvc"], master.options)
         assert not dispatch.is_idle(names["tlsconfig"], master.options)
 
     asyncio.run(check())

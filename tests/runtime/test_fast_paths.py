@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,3 +129,20 @@ def test_the_type_check_of_each_field_is_left_out(monkeypatch: pytest.MonkeyPatc
     patch.apply()
     message: Any = "no headers at all"
     assert http.ResponseData(b"HTTP/1.1", message, None, None, 0, None, 200, b"OK").headers == message
+
+
+def test_the_path_of_the_revocation_list_is_made_once_for_each_ca() -> None:
+    (patch,) = (p for p in PATCHES if p.name == "crl_path")
+    assert patch.mismatch() is None
+    made: list[int] = []
+
+    def make(config: Any) -> str:
+        made.append(config.certstore.default_ca.serial)
+        return f"/mitmproxy-{made[-1]}.crl"
+
+    first, second = (SimpleNamespace(serial=number) for number in (1, 2))
+    config, path = SimpleNamespace(certstore=SimpleNamespace(default_ca=first)), fast_paths.path_of_crl(make)
+    assert [path(config), path(config)] == ["/mitmproxy-1.crl"] * 2
+    config.certstore.default_ca = second
+    assert [path(config), path(config)] == ["/mitmproxy-2.crl"] * 2
+    assert made == [1, 2]
