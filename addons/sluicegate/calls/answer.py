@@ -180,6 +180,9 @@ def begins_stream(head: bytes | bytearray) -> bool | None:
 
     Judged by the bytes, because upstreams label their streams text/plain, application/json or not at all.
     """
+    if head.startswith(b"{"):
+        # Nearly every answer that is not streamed.
+        return False
     text = bytes(head).removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
     if text[:1] in (b"{", b"["):
         return False

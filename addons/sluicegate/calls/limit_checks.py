@@ -27,7 +27,7 @@ _DETAILS = [(name, list(COLUMNS).index(name)) for name in DETAIL_COLUMNS]
 
 def to_row(record: Record) -> list[Any]:
     """Return a record as a row of the table ``calls``, its lists as JSON text."""
-    row = [record.get(name) for name in COLUMNS]
+    row = list(map(record.get, COLUMNS))
     for _, at in _DETAILS:
         row[at] = to_text(row[at])
     return row

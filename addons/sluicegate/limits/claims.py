@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -26,8 +26,7 @@ class Claim(msgspec.Struct, gc=False):
     amount: int
 
 
-@dataclass(slots=True)
-class Reservation:
+class Reservation(msgspec.Struct):
     """All that one call in flight holds, begun ``at``, epoch milliseconds.
 
     ``number`` counts reservations up and is their key on file, because rows that are appended are written fastest.
@@ -36,7 +35,7 @@ class Reservation:
     call_id: str
     at: int
     number: int
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[Claim] = []
     _make_draft: Draft | None = None
     _draft: Mapping[str, Any] | None = None
 

@@ -6,7 +6,6 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -38,8 +37,7 @@ MAX_FINISH_REASONS = 16
 MAX_FINISH_REASON_CHARS = 64
 
 
-@dataclass(slots=True)
-class Delivered:
+class Delivered(msgspec.Struct):
     """Output that reached the client: its length in Unicode characters, and its text where the reader keeps it.
 
     Measured on decoded strings, so spacing, key order, padding and escapes make no difference.
@@ -50,7 +48,7 @@ class Delivered:
     """Whether the model wrote more than can be seen: summarised, redacted or omitted thinking, encrypted reasoning."""
     hidden_tokens: int = 0
     """Tokens of hidden thinking by the provider's own running estimate, where it sends one."""
-    pieces: dict[int | None, list[str]] = field(default_factory=dict)
+    pieces: dict[int | None, list[str]] = {}
     """The text by candidate, up to MAX_KEPT_CHARACTERS in all; empty where the reader does not keep it."""
     kept: int = 0
     """Characters in ``pieces``; fewer than ``characters`` if there was too much to keep."""

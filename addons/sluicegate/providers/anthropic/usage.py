@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,8 +22,7 @@ _ADDED = ("compaction", "advisor_message")
 """Iterations whose tokens are not in the totals beside them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """What an answer's content says about its attempts, which decides what is billed."""
 
     was_refused: bool = False
