@@ -27,6 +27,9 @@ LONGEST_FIRST = (
     "tests/cli/test_terminals.py",
     "tests/tokenizers/test_counter.py",
     "tests/translation/test_answers.py",
+    "tests/operations/",
+    "tests/providers/signing/",
+    "tests/policy/test_policy.py",
     "tests/storage/",
     "tests/logs/",
 )

@@ -36,7 +36,9 @@ def answer(peer: Peer, seen: Seen) -> None:
         plain(message(body["model"]).replace(b"Hello", model_apis.ANSWER.encode()))(peer, seen)
 
 
-@pytest.mark.parametrize(("name", "provider"), [("codex", "openai"), ("claude-code", "anthropic")])
+@pytest.mark.parametrize(
+    ("name", "provider"), [("codex", "openai"), pytest.param("claude-code", "anthropic", marks=pytest.mark.long)]
+)
 def test_a_client_shows_a_kept_answer_as_it_showed_the_first_in_whatever_form_it_was_kept(tmp_path, name, provider):
     program(name)
     with contextlib.ExitStack() as stack:

@@ -134,6 +134,7 @@ def test_a_developer_sees_the_calls_of_one_key_whatever_is_asked(seen):
 
 
 def test_exports_hold_every_call_once(seen):
+    assert seen.recorded() > 0
     rows = seen.rows()
     csv_reply = seen.admin("/api/logs/export")
     assert csv_reply.headers["content-disposition"] == 'attachment; filename="sluicegate-calls.csv"'
