@@ -15,6 +15,7 @@ from sluicegate.fleet.migration import move
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.store.postgresql import PostgresStore
 from sluicegate.fleet.store.protocol import FleetError, NodeReport
+from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.services import Services
 from sluicegate.storage.state_folder import StateFolder
 from sluicegate.values import Principal
@@ -62,6 +63,9 @@ class Folder:
         made = adjustment_of("adj_1", now, CORRECTED, reason="x", actor="dana", policy_revision="r", call_id="call-0")
         charge(services.ledger, made, [(x.counter, services.ledger.counter(x, now).end) for x in limits if x.unit == "usd"])
         services.writer.adjust(made)
+        services.audit_trail.write(
+            [AuditEntry("adjust", "call", "call-0", None, None)], at=made["at"], who="dana", before="r", after="r"
+        )
         services.close()
 
     def migrate(self, *more: str):
@@ -95,6 +99,8 @@ def test_a_dry_run_shows_what_would_move_and_changes_nothing(folder):
     assert by_level(rows) == {
         **{("used", level): (1, used) for level in ("customer", "team", "virtual_key")},
         **{("records", level): (7, cost) for level in ("all", "customer", "team", "virtual_key")},
+        ("adjustments", "all"): (1, "$-0.250000002"),
+        ("audit", "all"): (1, "1 entries"),
     }
     assert [(r["level"], r["amount"]) for r in rows if r["amount"].endswith("requests")] == [("virtual_key", "7 requests")]
     assert used in folder.migrate("--dry-run").stdout
@@ -134,6 +140,8 @@ def test_the_money_is_equal_and_the_gateway_that_joins_counts_nothing_twice(fold
         north.close()
         south.close()
     assert folder.sql("SELECT count(*) FROM records") == [(7,)]
+    # What the gateway would send by itself has the same ids.
+    assert folder.sql("SELECT kind, count(*) FROM entries GROUP BY kind ORDER BY kind") == [("adjustment", 1), ("audit", 1)]
 
 
 def test_a_move_that_was_interrupted_is_run_again_and_counts_nothing_twice(folder, monkeypatch):

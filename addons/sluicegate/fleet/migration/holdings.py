@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.database import connection
+from sluicegate.fleet.entries.rows import KINDS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import unit_of_counter
 from sluicegate.storage.store import FILENAME, OWN_CALLS, load_ledger
@@ -18,6 +19,9 @@ LEVELS = ("customer", "team", "project", "user", "virtual_key")
 """Levels at which a record counts, by its columns ``LEVEL_id``."""
 
 WINDOW, RECORD = "used in present windows", "records of calls"
+
+ENTRIES = {"audit": ("audit trail", "entries"), "revision": ("policy history", "entries"), "adjustment": ("adjustments", "usd")}
+"""By the kind of an entry, what it is called and what its amount is in."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,12 @@ def read_holdings(folder: Path, now: int) -> Holdings:
         for level, count, cost in _sums_of_records(conn):
             if count:
                 sum_of(sums, RECORD, level).add(cost, count)
+        for kind in KINDS:
+            what, unit = ENTRIES[kind.name]
+            amount = "coalesce(sum(amount_nano), 0)" if unit == "usd" else "count(*)"
+            count, total = conn.execute(f"SELECT count(*), {amount} FROM {kind.table} WHERE node IS NULL").fetchone()  # noqa: S608
+            if count:
+                sum_of(sums, what, "all", unit).add(total, count)
     return Holdings(sums, len(ledger.open))
 
 

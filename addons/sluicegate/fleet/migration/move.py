@@ -6,6 +6,7 @@ and nothing counts twice. Every step may be repeated: numbers are absolute, reco
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from sluicegate.calls.record import COLUMNS, Record
 from sluicegate.database import connection
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.message import correct
+from sluicegate.fleet.migration.entries import delivered, move_entries, nothing_fetched
 from sluicegate.fleet.migration.holdings import LEVELS, Sums, add_record, add_window, used_of
 from sluicegate.fleet.node import node_id
 from sluicegate.fleet.reaching import has_workers
@@ -118,18 +120,17 @@ class Move:
         files, standing = self._files, self._files.standing
         store, records = PostgresStore(self._connect), Records(self._connect)
         try:
-            self._wait_for_silence(store)
+            is_known = self._wait_for_silence(store)
             ends = {c.name: c.end for c in files.ledger.counters.values()}
             before = used_of(files.ledger, standing.clock.own())
             standing.join(store)
             made = list(standing.shared.corrections.waiting)
             correct(store, made)
             standing.shared.corrections.told(made)
-            last = self._move_records(records)
+            noted = self._move_rows(records, is_known=is_known)
             store.leave(standing.report())
             files.store.write(files.ledger.take_changes())
-            # Of a store that this folder was not in before nothing has been fetched, and what is there already is skipped.
-            files.store.write_meta(**{SHIPPED: last, FETCHED: 0})
+            files.store.write_meta(**noted)
             now = standing.clock()
             # What is over by the store's time counts nowhere any more.
             self._compare_windows({n: used for n, used in before.items() if (end := ends[n]) is None or now < end})
@@ -138,8 +139,11 @@ class Move:
             store.close()
         return Moved(standing.name, self.here, self.there, self.differences)
 
-    def _wait_for_silence(self, store: PostgresStore) -> None:
-        """Wait until a node with this folder's id has expired, as after an interrupted move; refuse where it lives on."""
+    def _wait_for_silence(self, store: PostgresStore) -> bool:
+        """Wait until a node with this folder's id has expired, as after an interrupted move; refuse where it lives on.
+
+        Return whether the store knows it.
+        """
         first = self._own_row(store)
         until = time.monotonic() + TTL_MS / 1000 + LOOK_S
         row = first
@@ -154,21 +158,34 @@ class Move:
             self._progress("waiting until the store counts this node as gone, as after a move that was interrupted")
             time.sleep(LOOK_S)
             row = self._own_row(store)
+        return first is not None
 
     def _own_row(self, store: PostgresStore) -> NodeRow | None:
         return next((row for row in store.nodes() if row.report.id == self._files.standing.id), None)
 
-    def _move_records(self, records: Records) -> int:
+    def _move_rows(self, records: Records, *, is_known: bool) -> dict[str, int]:
+        """Move records and entries; return what the folder notes of that."""
+        standing = self._files.standing
+        with connection(self._files.path / FILENAME, "ro") as conn:
+            noted = {SHIPPED: self._move_records(conn, records)}
+            node = (standing.id, standing.name)
+            self.differences += move_entries(conn, records.session, node, self.here, self.there)
+            noted |= delivered(conn)
+        if not is_known:
+            # Of a store that this folder was not in before nothing has been fetched, and a record that is there already is skipped.
+            noted |= {FETCHED: 0, **nothing_fetched(records.session)}
+        return noted
+
+    def _move_records(self, conn: sqlite3.Connection, records: Records) -> int:
         """Bring what the store lacks of this node's records there, and compare the cost of each; return the last row."""
         after = done = 0
-        with connection(self._files.path / FILENAME, "ro") as conn:
-            total = conn.execute(f"SELECT count(*) FROM calls WHERE {OWN_CALLS}").fetchone()[0]  # noqa: S608
-            while rows := conn.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall():
-                self._move_batch(records, [from_row(row[1:]) for row in rows])
-                after, done = rows[-1][0], done + len(rows)
-                if time.monotonic() - self._said_at >= PROGRESS_S:
-                    self._progress(f"records: {done:,} of {total:,}")
-                    self._said_at = time.monotonic()
+        total = conn.execute(f"SELECT count(*) FROM calls WHERE {OWN_CALLS}").fetchone()[0]  # noqa: S608
+        while rows := conn.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall():
+            self._move_batch(records, [from_row(row[1:]) for row in rows])
+            after, done = rows[-1][0], done + len(rows)
+            if time.monotonic() - self._said_at >= PROGRESS_S:
+                self._progress(f"records: {done:,} of {total:,}")
+                self._said_at = time.monotonic()
         return int(after)
 
     def _move_batch(self, records: Records, batch: list[Record]) -> None:
