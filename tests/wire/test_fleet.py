@@ -165,6 +165,10 @@ def test_every_node_shows_the_calls_of_all(site: Site) -> None:
     assert reply.status == 200
     (found,) = eventually(lambda: site.gateways[0].admin("/api/logs?vk=vk-corrected").json["logs"][before:])
     assert (found["node"], found["cost_usd"]) == ("east", "0.05")
+    assert site.gateways[0].admin("/api/logs?vk=vk-corrected&node=south").json["logs"] == []
+    assert site.gateways[0].admin("/api/logs?vk=vk-corrected&node=east").json["pagination"]["total_count"] == before + 1
+    exported = site.gateways[0].admin("/api/logs/export?format=jsonl&vk=vk-corrected&node=east,south").body
+    assert found["id"].encode() in exported
     # Each is there once, and its own node alone has its line.
     own = [line["id"] for line in site.gateways[2].journal()]
     assert found["id"] in own

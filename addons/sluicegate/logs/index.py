@@ -21,7 +21,7 @@ from sluicegate.calls.adjustment import SCOPE_COLUMNS
 from sluicegate.values import TOKEN_COLUMNS, Outcome
 from sluicegate.windows import DAY_MS
 
-VERSION = 7
+VERSION = 8
 """Version of the tables below: a file of another version is rebuilt."""
 
 HOUR_MS = DAY_MS // 24
@@ -34,7 +34,7 @@ FACET = (*IDS, *KINDS, "reason", "claimed_project", "labels")
 A caller's labels change only with the policy, so they add few facets.
 """
 
-_TEXTS = ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "project_source", "cache")
+_TEXTS = ("session_id", "agent_id", "model_requested", "asked_model", "model_served", "project_source", "cache", "node")
 FILTER_ONLY = dict.fromkeys(_TEXTS, "''") | dict.fromkeys(("status", "stream", "estimated"), "0")
 """Columns that can be filtered by but are in no sum, and what is kept for an absent value."""
 

@@ -170,6 +170,7 @@ FILTERS: dict[str, Parameter] = {
         _word(("key", "client")),
         many=True,
     ),
+    "node": Parameter(("node", "nodes"), "calls that went through these gateways, by name", _text, many=True),
     "label": Parameter(
         ("label", "labels"),
         "calls with these labels, as `cost_center:4711`: any of the values of one label, and each of several labels; "

@@ -30,6 +30,7 @@ const TEXT_FILTERS = [
   ["agent", "Sub-agent", "agent_id"],
   ["asked_model", "Asked model", "asked_model"],
   ["claimed_project", "Repository", "claimed_project"],
+  ["node", "Gateway", "node"],
 ];
 /** Filters whose value is a part of a column: `cost_center:4711`. */
 const LABEL_FILTER = ["label", "Label (name:value)"];
@@ -269,6 +270,8 @@ function SortHeader({ title, sort, set, extra = "" }) {
 
 function Table({ rows, names, chosen, state, sort, set, ownOnly }) {
   const body = useRef();
+  // Only where several gateways share a store does a call say which one it went through.
+  const hasNodes = rows.some((c) => c.node);
   // Arrow keys move through the list.
   const moveFocus = (e) => {
     if (e.key !== "ArrowDown" && e.key !== "ArrowUp") return;
@@ -280,7 +283,7 @@ function Table({ rows, names, chosen, state, sort, set, ownOnly }) {
   };
   return html`<div class="scroll"><table class="data rows calls">
     <thead><tr><${SortHeader} title="Time" ...${{ sort, set }} />${!ownOnly && html`<th scope="col">Caller</th>`}<th scope="col" class="wide-only">${ownOnly ? "Session" : "Team"}</th>
-      <th scope="col">Model</th><th scope="col">Outcome</th>
+      <th scope="col">Model</th>${hasNodes && html`<th scope="col" class="wide-only">Gateway</th>`}<th scope="col">Outcome</th>
       <${SortHeader} title="Tokens" ...${{ sort, set }} extra="num wide-only" /><${SortHeader} title="Cost" ...${{ sort, set }} extra="num" />
         <${SortHeader} title="Latency" ...${{ sort, set }} extra="num" /></tr></thead>
     <tbody ref=${body} onKeyDown=${moveFocus}>${rows.map(
@@ -292,6 +295,7 @@ function Table({ rows, names, chosen, state, sort, set, ownOnly }) {
       ${!ownOnly && html`<td><span class="cut" title=${[c.user_id, c.virtual_key_id].filter(Boolean).join(", ")}>${names.user_id?.[c.user_id] || c.user_id || names.virtual_key_id?.[c.virtual_key_id] || c.virtual_key_id || html`<span class="faint">unknown</span>`}</span>${c.agent_id && html` <span class="faint nowrap aside" title=${c.agent_id}>sub-agent</span>`}</td>`}
       <td class="wide-only">${ownOnly ? html`<span class="mono faint">${(c.session_id || "–").slice(0, 8)}</span>` : c.team_id ? html`<span class="cut" title=${c.team_id}>${names.team_id?.[c.team_id] || c.team_id}</span>` : html`<span class="faint">–</span>`}</td>
       <td><span class="cut" title=${c.model_served || c.model_requested || c.path}>${c.model_served || c.model_requested || html`<span class="faint">${c.path}</span>`}</span></td>
+      ${hasNodes && html`<td class="wide-only"><span class="cut" title=${c.node}>${c.node || html`<span class="faint">–</span>`}</span></td>`}
       <td class="nowrap"><${Outcome} call=${c} /></td>
       <td class="num wide-only">${c.outcome ? short(totalTokens(c)) : "–"}</td>
         <td class="num" title=${costTitle(c)}>${c.cost_usd !== null && c.outcome !== "denied" ? (c.shadow_usd ? html`<span class="faint">(${moneys([c.shadow_usd], 4)[0]})</span>` : moneys([c.effective_cost_usd ?? c.cost_usd], 4)[0]) : "–"}</td>

@@ -11,6 +11,20 @@ export default function Health() {
     <${Fetched} of=${resource} lines=${10}>${(h) => html`<${Report} h=${h} />`}</${Fetched}></${Page}>`;
 }
 
+/** The gateways that share a store, each with how it is doing. */
+function Nodes() {
+  const resource = useGet("/api/nodes", { every: 3000, keep: true });
+  return html`<${Section} title="Gateways" note="share one store: limits hold over all of them">
+    <${Fetched} of=${resource} lines=${3}>${(d) => html`
+      ${d.policy_revisions.length > 1 && html`<div class="problem" role="alert">Not all gateways have the same policy: ${d.policy_revisions.join(", ")}</div>`}
+      <div class="scroll"><table class="data rows"><thead><tr><th scope="col">Gateway</th><th scope="col">State</th><th scope="col">Version</th>
+        <th scope="col">Since</th><th scope="col">Policy</th><th scope="col" class="num">In flight</th><th scope="col" class="num">Not delivered</th></tr></thead>
+      <tbody>${d.nodes.map((n) => html`<tr key=${n.id}><th scope="row" class="nowrap">${n.name}${n.is_this && html` <span class="faint">(this one)</span>`}</th>
+        <td><${Tag} kind=${n.state === "live" ? "good" : n.state === "expired" ? "bad" : "warn"}>${n.state}</${Tag}></td><td>${n.version}</td>
+        <td class="nowrap"><${Time} at=${n.since} /></td><td class="mono">${n.policy_revision}</td>
+        <td class="num">${count(n.calls_in_flight)}</td><td class="num">${count(n.lag)}</td></tr>`)}</tbody></table></div>`}</${Fetched}></${Section}>`;
+}
+
 function Report({ h }) {
   const errors = [
     ["ledger", h.ledger.error],
@@ -66,6 +80,7 @@ function Report({ h }) {
           <dd>${o.why}</dd>`)}</dl></${Section}>`}
       </div>
     </div>
+    ${h.fleet && html`<${Nodes} />`}
     <${Section} title="What is enforced" note="enforced: an agent cannot get around it; cooperative: an agent that tries to can">
       <div class="scroll"><table class="data rows"><tbody>${h.enforcement.map((f) => html`<tr key=${f.what}>
         <th scope="row" class="nowrap">${GUARANTEES[f.what] || f.what.replaceAll("_", " ")}</th><td class="nowrap">
