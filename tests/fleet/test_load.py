@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
-from proving import fleet_load
+import pytest
+
+from proving import fleet_cost, fleet_load
+from proving.proxies import Proxies
 from sluicegate.fleet.store.sqlite import SqliteStore
 
 
@@ -24,3 +28,13 @@ def test_what_messages_cost_is_measured_on_both_engines(capsys, tmp_path, postgr
     ]
     assert all(re.search(r"\d ms at the median", line) for line in lines[:4])
     assert re.search(r" \d+ messages a second", lines[4])
+
+
+@pytest.mark.long
+def test_what_a_call_costs_is_measured_with_a_store_and_without(tmp_path):
+    with contextlib.ExitStack() as stack:
+        cost, messages, waits = fleet_cost.measure(Proxies(tmp_path, stack, forked=True), 2, 20, lambda _: None)
+    assert cost.value > 0
+    assert set(cost.detail) == {"alone cpu us", "shared cpu us"}
+    assert messages.value > 0
+    assert waits.value >= 0

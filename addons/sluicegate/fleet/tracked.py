@@ -22,7 +22,10 @@ RATE_MS = 2_000
 """Over how long the use of a counter is observed, which says how much slack is worth having."""
 
 SLICES = 4
-"""How many such spans, or calls, slack should last for."""
+"""How many such spans slack should last for."""
+
+CALLS = 32
+"""How many calls it should last for at least: an agent's many sub-agents begin at the same moment, after a pause."""
 
 
 @dataclass(slots=True)
@@ -92,12 +95,13 @@ class Tracked:
     def keep(self, now: int) -> int:
         """Return how much slack is worth having."""
         began, spent = self._observed
+        lately = max(0, self.counter.used - spent)
         if now - began >= RATE_MS:
-            self._spent_lately = max(0, self.counter.used - spent)
+            self._spent_lately = lately
             self._observed = now, self.counter.used
         if self.tight or self.recalled or now - self.used_at >= IDLE_MS:
             return 0
-        return SLICES * max(self.amount, self._spent_lately)
+        return max(CALLS * self.amount, SLICES * max(lately, self._spent_lately))
 
     def is_due(self, now: int) -> bool:
         """Return whether there is something to tell, to ask for or to give back."""
