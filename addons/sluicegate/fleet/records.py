@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 ORDER_LOCK = 0x51_01CE_0002
 """The advisory lock while records get their positions, so that a reader never passes one by."""
 
-_INCOMING = "CREATE TEMP TABLE IF NOT EXISTS incoming (number int, id text, record json) ON COMMIT DELETE ROWS"
-"""Made once in a connection: two batches a second would fill the server's own tables with what is dropped."""
+_INCOMING = "CREATE TEMP TABLE incoming (number int, id text, record json) ON COMMIT DROP"
 _KEEP = """
 INSERT INTO records SELECT id, %s, nextval('records_position'), record FROM incoming ORDER BY number
 ON CONFLICT (id) DO NOTHING

@@ -120,6 +120,11 @@ async def _at_rest(site: Site) -> list[str]:
         (count,) = site.query("SELECT count(*) FROM records")[0]
         tables = {node.name: node.gateway.rows("SELECT count(*) AS n FROM calls")[0]["n"] for node in site.nodes}
         differ = {name: n for name, n in tables.items() if n != count}
+        known = {session for (session,) in site.query("SELECT record->>'session_id' FROM records")}
+        answered = {attempt.session for attempt in site.clients.attempts if attempt.status is not None}
+        if missing := answered - known:
+            # Written a moment after the answer.
+            return f"the store lacks the records of {sorted(missing)[:5]}"
         found = [f"{what}: {rows[:5]}" for what, rows in (("nodes", nodes), ("held", held), ("holds", holds)) if rows]
         return "; ".join([*found, *([f"the store has {count} records, nodes {tables}"] if differ else [])])
 
