@@ -41,7 +41,6 @@ CHOSEN = [
     Cell("gemini-cli", "proxy", "hour"),
     Cell("qwen-code", "base URL", "hour"),
     Cell("opencode", "base URL", "tools"),
-    Cell("opencode", "proxy", "hour"),
 ]
 VERSIONS = dict(re.findall(r"install (\S+) .*@(\d+\.\d+\.\d+)", (ROOT / "scripts" / "test-clients").read_text()))
 
