@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
@@ -156,7 +156,7 @@ class OidcProvider:
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         scheme, _, pair = (request.headers["authorization"] or "").partition(" ")
         user, _, password = base64.b64decode(pair or "").decode().partition(":")
-        if scheme != "Basic" or (unquote(user), unquote(password)) != (CLIENT_ID, CLIENT_SECRET):
+        if scheme != "Basic" or (unquote_plus(user), unquote_plus(password)) != (CLIENT_ID, CLIENT_SECRET):
             self.complaints.append("token: client authentication")
             return _answer(request, 401, {"error": "invalid_client"})
         if form.get("grant_type") == "authorization_code":

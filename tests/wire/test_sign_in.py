@@ -134,6 +134,20 @@ def test_what_ends_is_refused_with_the_next_call_of_a_connection_that_is_in_use(
     connection.close()
 
 
+def test_a_disabled_user_is_refused_with_the_next_call(site):
+    tokens = site.sign_in()
+    assert site.call(tokens).status == 200
+    admin = {"authorization": f"Bearer {site.gw.token}", "content-type": "application/json"}
+    path = "/api/governance/users/alice@acme.example"
+    assert site.gw.request("PUT", path, b'{"is_active": false}', admin).status == 200
+    refused = site.call(tokens)
+    assert (refused.status, refused.reason) == (401, "virtual_key_blocked")
+    assert "the user 'alice@acme.example' is disabled" in refused.message
+    assert site.renew(tokens)["error"] == "invalid_grant"
+    assert site.gw.request("PUT", path, b'{"is_active": true}', admin).status == 200
+    assert site.call(tokens).status == 401, "the renewal has ended it for good"
+
+
 def test_no_secret_is_printed_recorded_or_saved(site):
     tokens = site.sign_in()
     assert site.call(tokens).status == 200

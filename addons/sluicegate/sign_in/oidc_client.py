@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 from sluicegate import http_client
 from sluicegate.addresses import is_loopback
@@ -130,7 +130,7 @@ class OidcClient:
         methods = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if "client_secret_basic" in methods:
             # Both are form-encoded before they are joined (RFC 6749, 2.3.1).
-            pair = f"{quote(oidc.client_id, safe='')}:{quote(oidc.client_secret, safe='')}"
+            pair = f"{quote_plus(oidc.client_id)}:{quote_plus(oidc.client_secret)}"
             headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         else:
             form = {**form, "client_id": oidc.client_id, "client_secret": oidc.client_secret}
