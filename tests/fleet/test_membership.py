@@ -19,7 +19,7 @@ from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.fleet.store.sqlite import SqliteStore
 from sluicegate.limits.claims import Exhausted
-from sluicegate.limits.ledger import Ledger, reset
+from sluicegate.limits.ledger import Ledger, correct, reset
 from sluicegate.policy.limit import Limit, counter_name
 from sluicegate.storage.state_folder import StateError
 from sluicegate.windows import parse_period
@@ -143,6 +143,31 @@ def test_what_one_has_spent_and_what_an_operator_corrects_is_seen_by_the_other(t
     assert isinstance(passed, str)
     assert own == 90
     assert isinstance(last, Exhausted)
+
+
+def test_a_correction_that_the_store_does_not_take_keeps_nothing_else_from_it(tmp_path):
+    async def run():
+        async with fleet(tmp_path, 1) as (node,):
+            cap = limit(maximum=100, hard=True)
+            assert isinstance(await node.call((cap, 5)), str)
+            tried = []
+
+            def refuse(correction):
+                tried.append(correction)
+                raise FleetError("out of range")
+
+            node.store.adjust = refuse
+            correct(node.ledger, "adj_1", cap.counter, node.ledger.counters[cap.counter].end, 20)
+            await until(lambda: tried)
+            await until(lambda: node.membership.error is None)
+            passed = await node.call((cap, 50))
+            del node.store.adjust
+            await until(lambda: not node.standing.shared.corrections.waiting)
+            return passed, await node.call((cap, 40))
+
+    passed, refused = asyncio.run(run())
+    assert isinstance(passed, str)
+    assert isinstance(refused, Exhausted)
 
 
 def test_without_the_store_a_node_spends_its_lease_and_no_more(tmp_path):

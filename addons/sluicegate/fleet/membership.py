@@ -37,6 +37,9 @@ TICK_S = 0.2
 HEARTBEAT_MS = 1_000
 """How often the store hears of a node that has nothing to tell."""
 
+CORRECTION_PAUSE_S = 2.0
+"""Pause after corrections that could not be told."""
+
 REJOIN_PAUSE_S = 60.0
 """How long a node that another process has superseded waits before it joins again: two with one folder would take turns."""
 
@@ -58,6 +61,8 @@ class Membership:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._correct_at = 0.0
+        """When corrections are told again, by the loop's clock."""
 
     @property
     def ledger(self) -> Ledger:
@@ -96,10 +101,12 @@ class Membership:
         message, made = self.standing.message([], everything=True), list(self.shared.corrections.waiting)
 
         def work(store: FleetStore) -> None:
-            correct(store, made)
-            self.shared.corrections.told(made)
             store.sync(message.report, message.positions, message.holds, message.ended)
             store.leave(self.standing.report())
+            if made:
+                # Those that cannot be told wait in the file.
+                correct(store, made)
+                self.shared.corrections.told(made)
 
         self.agent.start()
         self.agent.submit(work, lambda _, error: self._left(error))
@@ -154,7 +161,7 @@ class Membership:
         """Send what there is to say, unless a message is under way."""
         if self._is_busy or self._closed or self._loop is None:
             return
-        if self.shared.corrections.waiting:
+        if self.shared.corrections.waiting and self._loop.time() >= self._correct_at:
             self._is_busy = True
             self._correct()
             return
@@ -178,6 +185,9 @@ class Membership:
         def posted(_: None, error: FleetError | None) -> None:
             self._is_busy = False
             if error is not None:
+                assert self._loop is not None
+                # One that the store does not take must not keep everything else from it.
+                self._correct_at = self._loop.time() + CORRECTION_PAUSE_S
                 self._failed(error)
             else:
                 self.shared.corrections.told(made)
