@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sluicegate.calls.adjustment import adjustment_of, charge
 from sluicegate.calls.personal_data import Person
 from sluicegate.cli.main import app
+from sluicegate.fleet.erasure.carrying_out import Outcome
 from sluicegate.logs import erasure, totals
 from sluicegate.logs.erasure import policy_without
 from sluicegate.logs.filters import Filters
@@ -369,3 +370,24 @@ def test_a_disk_that_refuses_for_a_moment_is_waited_for_before_an_erasure(tmp_pa
         services.journal.catch_up()
     assert services.journal.path.read_text().count('"kind":"erasure"') == 1
     services.close()
+
+
+def test_a_gateway_does_what_another_of_its_fleet_was_asked_for(tmp_path):
+    company = Company(tmp_path)
+    person = Person("quilla", "erased-1", {"vk-quilla-1": "erased-1-1"}, ("Quilla Quince", "quilla@example.com"))
+    text = company.policy.read_text()
+    services = Services(company.policy, company.state, {}, lambda: NOW)
+    services.history.start()
+    try:
+        company.policy.write_text(text + "policy: {managed_by: git}\n")
+        services.policy_watcher.reload()
+        waiting = asyncio.run(erasing._carry_out(services, person, "dana"))
+        assert "take the user and the keys out of it" in waiting.waits_for
+        company.policy.write_text(text)
+        services.policy_watcher.reload()
+        assert asyncio.run(erasing._carry_out(services, person, "dana")) == Outcome(6)
+        assert "quilla" not in services.policy.virtual_keys
+        assert asyncio.run(erasing._carry_out(services, person, "dana")) == Outcome(0)
+    finally:
+        services.close()
+    assert company.traces() == []

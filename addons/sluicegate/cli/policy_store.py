@@ -67,6 +67,11 @@ def push(
     for warning in planned.policy.warnings:
         typer.echo(f"warning: {warning}", err=True)
     found = {"revision": planned.policy.revision, "replaced": planned.revision_before or None, "changes": changes}
+    if planned.present is not None:
+        changes = [
+            *changes,
+            f"replaces revision {planned.revision_before}, by {planned.present.who} since {iso(planned.present.put_at)[:19]}Z",
+        ]
     done = "Nothing was changed" if settings.dry_run else f"In force from {store.address}: revision {planned.policy.revision}"
     _say(settings, found, "\n".join([*changes, done]))
 
