@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, has_left, is_decided, observing, outcome_of, services
+from sluicegate.caching.cache_key import CacheKey
 from sluicegate.caching.capture import Capture
 from sluicegate.caching.changed_policy import refusal_by, shares_by
 from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
@@ -109,7 +110,7 @@ class Cache(Addon):
         asked, path = asked_of(facts, request.path)
         upstream = upstream_of(call.policy, call.provider)
         head = (request.method, path, request.headers.fields)
-        key = hashed.of(meaning_of(call, facts, head, scope_of(call.principal, rules.scope), upstream))
+        key = CacheKey(hashed, meaning_of(call, facts, head, scope_of(call.principal, rules.scope), upstream))
         if turn is not None:
             return self.find_or_similar(flow, call, facts, Lookup(key, asked, head, upstream), rules, turn)
         if shared.answers.may_have(key):
@@ -118,7 +119,7 @@ class Cache(Addon):
             return None
         return None if self.begins(flow, call, key, rules) else self.find_and_answer(flow, call, key, rules, asked)
 
-    async def find_and_answer(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules, asked: Asked) -> None:
+    async def find_and_answer(self, flow: http.HTTPFlow, call: Call, key: CacheKey, rules: ExactRules, asked: Asked) -> None:
         """Answer a call with its kept answer, or with that of an identical call, if there is one."""
         found = await self.find(flow, call, key, rules, asked)
         if found is not None and call.policy is not None:
@@ -159,7 +160,7 @@ class Cache(Addon):
         shared.semantic.hits += 1
         shared.semantic.saved_nano += call.saved_nano or 0
 
-    async def find(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules, asked: Asked) -> Entry | None:
+    async def find(self, flow: http.HTTPFlow, call: Call, key: CacheKey, rules: ExactRules, asked: Asked) -> Entry | None:
         """Return the answer to a call: kept, or that of an identical call under way. None if it must ask the provider."""
         answers, directives = services().answers, call.cache_directives
         ttl_ms = rules.narrowed_by(directives).ttl_ms
@@ -168,7 +169,7 @@ class Cache(Addon):
             most_s = min(most_s, MAX_STREAM_WAIT_S)
         until = monotonic() + most_s
         while not is_decided(flow):
-            found = await answers.find(key, services().clock(), ttl_ms, asked)
+            found = await answers.find(key.whole, services().clock(), ttl_ms, asked)
             if found is not None or (directives is not None and directives.no_store):
                 return found
             if self.begins(flow, call, key, rules):
@@ -190,7 +191,7 @@ class Cache(Addon):
                 return None
         return None
 
-    def begins(self, flow: http.HTTPFlow, call: Call, key: bytes, rules: ExactRules) -> bool:
+    def begins(self, flow: http.HTTPFlow, call: Call, key: CacheKey, rules: ExactRules) -> bool:
         """Begin to capture the answer of a call, and return True; False where an identical call is under way."""
         pending = services().answers.pending.begin(key)
         if pending is None:
@@ -278,6 +279,7 @@ class Cache(Addon):
         semantic, question, now = services().semantic, capture.question, services().clock()
         if question is None:
             return
+        entry = replace(entry, key=capture.pending.key.whole)
         if capture.comparison is not None:
             semantic.compare(capture.comparison, question, entry, now)
         else:
@@ -287,7 +289,7 @@ class Cache(Addon):
 class Lookup(NamedTuple):
     """What a call is looked up by, where similar questions may have its answer too."""
 
-    key: bytes
+    key: CacheKey
     asked: Asked
     head: tuple[str, str, tuple[tuple[bytes, bytes], ...]]
     upstream: str

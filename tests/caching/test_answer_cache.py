@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sluicegate.caching import answer_file
 from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.answer_file import EVICTED_AT_ONCE, MOST_EVICTIONS, AnswerFile
+from sluicegate.caching.cache_key import KEY_BYTES, SHORT_BYTES, CacheKey
 from sluicegate.caching.coalescing import PendingAnswers
 from sluicegate.caching.entry import Entry, Owner, fresh_id, identity_of
 from sluicegate.caching.forms.asked import Asked
@@ -32,9 +33,20 @@ MUCH = 1 << 30
 AS_KEPT = Asked(None)
 
 
+class Made(CacheKey):
+    """A key that is made already."""
+
+    __slots__ = ()
+
+    def __init__(self, whole: bytes) -> None:
+        self._whole, self._parts = whole, ()
+        self.short = whole[:SHORT_BYTES]
+        self._hash_value = hash(self.short)
+
+
 def entry(number: int = 1, body: bytes = b'{"id": "msg_01abc"}', owner: Owner = ALICE, at: int = 1000, **more: Any) -> Entry:
     fields: dict[str, Any] = {"until": at + 3_600_000, "provider": "anthropic", "model": "m", "content_type": "application/json"}
-    return Entry(number.to_bytes(16), at, owner=owner, body=body, **(fields | more))
+    return Entry(number.to_bytes(KEY_BYTES), at, owner=owner, body=body, **(fields | more))
 
 
 @pytest.fixture
@@ -208,7 +220,7 @@ def test_a_file_that_lacks_what_it_must_hold_costs_answers_and_nothing_else(tmp_
 
 
 async def kept(cache: AnswerCache, one: Entry) -> None:
-    pending = cache.pending.begin(one.key)
+    pending = cache.pending.begin(Made(one.key))
     assert pending is not None
     cache.keep(one, pending, RULES)
     await pending.result
@@ -280,7 +292,7 @@ def test_what_is_done_to_the_file_of_a_running_gateway_costs_answers_and_nothing
         found = [await cache.find(entry(n).key, 2000, MUCH, AS_KEPT) for n in range(3)]
         assert all(one is None or one.body.startswith(b'{"id": "msg_01abc"') for one in found)
         for n in range(2):
-            pending = cache.pending.begin(entry(10 + n).key)
+            pending = cache.pending.begin(Made(entry(10 + n).key))
             cache.keep(entry(10 + n), pending, RULES)
             result = await pending.result
             assert result == "not_shared" or result.body == entry().body
@@ -306,16 +318,16 @@ def test_of_many_answers_memory_and_file_know_the_same_ones_before_and_after_a_r
         cache = AnswerCache(tmp_path)
         await cache.open()
         for n in range(400):
-            await kept(cache, entry(n << 70, at=1000 + n))
-        newest = {(n << 70).to_bytes(16) for n in range(300, 400)}
+            await kept(cache, entry(n << 80, at=1000 + n))
+        newest = {entry(n << 80).key for n in range(300, 400)}
         assert {row["at"] for row in cache.page(1000, None, {})} == set(range(1300, 1400))
-        assert cache._known == {int.from_bytes(key[:7]) for key in newest}
+        assert (len(cache._known), all(key in cache._known for key in newest)) == (100, True)
         assert set(cache._hot) == newest
         assert (cache.file.count, cache.file.evicted) == (100, 300)
         cache.close()
         again = AnswerCache(tmp_path)
         await again.open()
-        assert again._known == cache._known
+        assert again._known._of_short == cache._known._of_short
         assert (again.file.count, again.file.size) == (cache.file.count, cache.file.size)
         again.close()
 
@@ -430,7 +442,7 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
     async def first() -> None:
         cache = AnswerCache(tmp_path)
         await cache.open()
-        begun = cache.pending.begin(entry().key)
+        begun = cache.pending.begin(Made(entry().key))
         cache.keep(entry(), begun, RULES)
         assert await begun.result == entry(answer_id="msg_01abc")
         cache.close()
@@ -462,14 +474,14 @@ def test_that_nothing_is_kept_is_known_without_a_look_at_the_disk(tmp_path):
     async def work() -> None:
         first = AnswerCache(tmp_path)
         await first.open()
-        await kept(first, entry(1 << 80))
+        await kept(first, entry(1 << 130))
         first.close()
         cache = AnswerCache(tmp_path)
         assert cache.hashed is None
         await cache.open()
-        assert [cache.may_have(entry(number << 80).key) for number in (1, 2)] == [True, False]
+        assert [cache.may_have(Made(entry(number << 130).key)) for number in (1, 2)] == [True, False]
         cache.clear()
-        assert not cache.may_have(entry(1 << 80).key)
+        assert not cache.may_have(Made(entry(1 << 130).key))
         cache.close()
 
     run(work())
@@ -478,7 +490,7 @@ def test_that_nothing_is_kept_is_known_without_a_look_at_the_disk(tmp_path):
 def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
     async def work() -> None:
         cache = AnswerCache(tmp_path)
-        begun = cache.pending.begin(b"k")
+        begun = cache.pending.begin(Made(b"k"))
         cache.keep(entry(body=b"data: nothing"), begun, RULES)
         assert await begun.result == "not_shared"
         assert await cache.find(entry().key, 2000, MUCH, AS_KEPT) is None
@@ -491,7 +503,7 @@ def test_what_is_cleared_is_gone_from_memory_and_no_call_under_way_brings_it_bac
     async def work() -> None:
         cache = AnswerCache(tmp_path)
         await cache.open()
-        pending = cache.pending.begin(entry(1).key)
+        pending = cache.pending.begin(Made(entry(1).key))
         cache.clear({"user_id": "alice"})
         cache.keep(entry(1), pending, RULES)
         assert (await pending.result).body == entry(1).body
@@ -537,7 +549,7 @@ def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
         cache = AnswerCache(tmp_path)
         await cache.open()
         for number in range(20):
-            begun = cache.pending.begin(entry(number).key)
+            begun = cache.pending.begin(Made(entry(number).key))
             cache.keep(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}'), begun, RULES)
             await begun.result
         # Small answers take more memory than their bodies have bytes.
@@ -552,9 +564,9 @@ def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
 def test_whoever_waits_is_told_what_came_of_it(result):
     async def work() -> None:
         pending = PendingAnswers()
-        begun = pending.begin(b"k")
-        assert pending.begin(b"k") is None
-        waiting = [asyncio.create_task(pending.wait(b"k", 60)) for _ in range(5)]
+        begun = pending.begin(Made(b"k"))
+        assert pending.begin(Made(b"k")) is None
+        waiting = [asyncio.create_task(pending.wait(Made(b"k"), 60)) for _ in range(5)]
         await asyncio.sleep(0)
         assert pending.waiting == 5
         waiting[0].cancel()
@@ -562,7 +574,7 @@ def test_whoever_waits_is_told_what_came_of_it(result):
         pending.finish(begun, "not_shared")
         assert await asyncio.gather(*waiting[1:]) == [result] * 4
         assert pending.waiting == 0
-        assert pending.begin(b"k") is not None
+        assert pending.begin(Made(b"k")) is not None
 
     run(work())
 
@@ -572,9 +584,9 @@ def test_a_call_whose_client_has_left_waits_no_longer(monkeypatch):
 
     async def work() -> None:
         pending, looks = PendingAnswers(), iter([False, False, True])
-        begun = pending.begin(b"k")
-        assert await pending.wait(b"k", 60, lambda: next(looks)) == "not_shared"
-        assert (pending.waiting, pending.by_key) == (0, {b"k": begun})
+        begun = pending.begin(Made(b"k"))
+        assert await pending.wait(Made(b"k"), 60, lambda: next(looks)) == "not_shared"
+        assert (pending.waiting, pending.by_key) == (0, {Made(b"k"): begun})
 
     run(work())
 
@@ -582,11 +594,11 @@ def test_a_call_whose_client_has_left_waits_no_longer(monkeypatch):
 def test_no_call_waits_for_ever():
     async def work() -> None:
         pending = PendingAnswers()
-        begun = pending.begin(b"k")
-        assert await pending.wait(b"k", 0.001) == "not_shared"
+        begun = pending.begin(Made(b"k"))
+        assert await pending.wait(Made(b"k"), 0.001) == "not_shared"
         # Nobody else begins to wait for it, and it may still end.
-        second = pending.begin(b"k")
+        second = pending.begin(Made(b"k"))
         pending.finish(begun, None)
-        assert pending.by_key == {b"k": second}
+        assert pending.by_key == {Made(b"k"): second}
 
     run(work())

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.caching.answer_cache import AnswerCache
+from sluicegate.caching.cache_key import CacheKey
 from sluicegate.caching.entry import Entry, Owner
 from sluicegate.caching.forms import conversion
 from sluicegate.caching.forms.asked import FORM_TAGS, Asked, Shape, asked_of
 from sluicegate.caching.forms.conversion import converted, fits, shape_of, usage_in
 from sluicegate.caching.forms.lossless import LossyError, parse
+from sluicegate.caching.keyed_hash import KeyedHash
 from sluicegate.caching.rules import ExactRules
 from sluicegate.policy.cache_schema import ExactCache
 from sluicegate.translation.conversation import DIALECTS, Dialect
@@ -343,26 +345,26 @@ def test_an_answer_in_another_form_is_made_once_and_goes_with_the_kept_one(tmp_p
     monkeypatch.setattr("sluicegate.caching.answer_cache.converted", lambda *a: made.append(converted(*a) or b"") or made[-1])
     body = json.dumps(MESSAGE | {"id": "msg_0123456789", "usage": SPENT, "content": [TEXT]}).encode()
     owner, rules = Owner("user", "alice", "vk-1", "alice"), ExactRules.of(ExactCache(enabled=True))
-    stream = Asked("messages", "events")
+    stream, key = Asked("messages", "events"), CacheKey(KeyedHash(bytes(32)), [b"a call"])
 
     async def work() -> None:
         cache = AnswerCache(tmp_path)
         await cache.open()
         for at in (1000, 2000):
-            one = Entry(bytes(16), at, at + 10_000, owner, "anthropic", "m", "application/json", body.replace(b'"x"', b'"%d"' % at))
-            begun = cache.pending.begin(one.key)
+            one = Entry(b"", at, at + 10_000, owner, "anthropic", "m", "application/json", body.replace(b'"x"', b'"%d"' % at))
+            begun = cache.pending.begin(key)
             assert begun is not None
             cache.keep(one, begun, rules)
             await begun.result
             for _ in range(2):
-                found = await cache.find(one.key, 3000, 10_000, stream)
+                found = await cache.find(key.whole, 3000, 10_000, stream)
                 assert found is not None
                 assert (shape_of(found.body), found.content_type) == ("events", "text/event-stream; charset=utf-8")
                 assert b'"text":"%d"' % at in found.body
                 assert b"msg_0123456789" not in found.given_again(3000)
             assert len(made) == at // 1000
         assert cache.clear() == 1
-        assert await cache.find(bytes(16), 3000, 10_000, stream) is None
+        assert await cache.find(key.whole, 3000, 10_000, stream) is None
         assert not cache._hot
         assert cache._hot_bytes == 0
         cache.close()

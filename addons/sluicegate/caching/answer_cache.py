@@ -1,6 +1,7 @@
 """The exact cache of one gateway: kept answers in memory and on disk, and the calls that wait for one that is under way.
 
-Looking up a call that has no kept answer costs a hash and a look into a set. Whatever touches the disk is done by one thread.
+Looking up a call that has no kept answer costs the short part of its key and a look into a table. Whatever touches the
+disk is done by one thread.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.caching.answer_file import FILENAME, AnswerFile
+from sluicegate.caching.cache_key import CacheKey, KnownKeys
 from sluicegate.caching.coalescing import PendingAnswer, PendingAnswers
 from sluicegate.caching.entry import Entry, identity_of
 from sluicegate.caching.file_thread import FileThread
@@ -54,8 +56,8 @@ class AnswerCache:
         self.rules = RulesOfPolicy(lambda policy: ExactRules.of(policy.file.cache.exact))
         self.hashed: KeyedHash | None = None
         """What keys are made with; None until the file is open."""
-        self._known: set[int] = set()
-        """The first bytes of the keys that the file has."""
+        self._known = KnownKeys()
+        """The keys that the file has."""
         self._hot: OrderedDict[bytes, Entry] = OrderedDict()
         """Answers by key; those in another form than they were kept in by key and form."""
         self._hot_bytes = self._queued_bytes = self._followed = 0
@@ -71,14 +73,14 @@ class AnswerCache:
             await self._in_thread(self._open)
         return self.hashed
 
-    def may_have(self, key: bytes) -> bool:
-        """Return whether there may be a kept answer: False is certain, and takes no look at the disk."""
-        return _short(key) in self._known
+    def may_have(self, key: CacheKey) -> bool:
+        """Return whether there may be a kept answer: False is certain, and takes no look at the disk, nor at the whole body."""
+        return self._known.has_short(key.short)
 
     async def find(self, key: bytes, now: int, ttl_ms: int, asked: Asked) -> Entry | None:
         """Return a kept answer that is no older than this, in the form that is asked for."""
         found = self._in_memory(key)
-        if found is None and self.may_have(key):
+        if found is None and key in self._known:
             found = await self._in_thread(lambda: self._get(key))
         return await self.in_form(found, asked) if found is not None and found.is_fresh(now, ttl_ms) else None
 
@@ -100,14 +102,18 @@ class AnswerCache:
             self._used[entry.key] = hits + 1, saved + saved_nano, now
 
     def keep(self, entry: Entry, pending: PendingAnswer, rules: ExactRules) -> None:
-        """Keep an answer and give it to whoever waits for it, once a thread has read its id."""
-        if self._queued_bytes + len(entry.body) > MAX_QUEUED_BYTES:
+        """Keep an answer and give it to whoever waits for it, once a thread has read its id and made its key."""
+        if self._queued_bytes > MAX_QUEUED_BYTES // 2:
+            # Much waits for the thread: rather take the time here than hold the bodies of calls, too.
+            _ = pending.key.whole
+        size = len(entry.body) + pending.key.held_bytes
+        if self._queued_bytes + size > MAX_QUEUED_BYTES:
             self.dropped += 1
             self.pending.finish(pending, "not_shared")
             return
-        self._queued_bytes += len(entry.body)
+        self._queued_bytes += size
         loop = asyncio.get_running_loop()
-        self._thread().hand(partial(self._keep, entry, pending, rules.max_bytes, loop))
+        self._thread().hand(partial(self._keep, entry, pending, size, rules.max_bytes, loop))
 
     # -- any thread --
 
@@ -176,13 +182,13 @@ class AnswerCache:
 
     def _open(self) -> None:
         if self.hashed is None:
-            self._known.update(map(_short, self.file.kept_keys()))
+            self._known.add(self.file.kept_keys())
             self.hashed = KeyedHash(self.file.secret) if self.file.secret else None
 
     def _follow(self) -> None:
         """Learn what other workers have kept."""
         self._followed, keys = self.file.keys_since(self._followed)
-        self._known.update(map(_short, keys))
+        self._known.add(keys)
 
     def _get(self, key: bytes) -> Entry | None:
         """Read an answer from the file, and remember it before it can be deleted there."""
@@ -196,7 +202,7 @@ class AnswerCache:
         if body is None:
             return None
         found = replace(entry, body=body, content_type=content_type(asked.shape))
-        if _short(entry.key) in self._known:
+        if entry.key in self._known:
             self._remember(found, entry.key + asked.tag)
         return found
 
@@ -211,15 +217,14 @@ class AnswerCache:
             self._forget(left)
         return len(gone)
 
-    def _keep(self, entry: Entry, pending: PendingAnswer, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
-        size = len(entry.body)
+    def _keep(self, entry: Entry, pending: PendingAnswer, size: int, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         result: Entry | None = None
         try:
             answer_id, created_s = identity_of(entry.body)
-            entry = replace(entry, answer_id=answer_id, created_s=created_s)
+            entry = replace(entry, key=pending.key.whole, answer_id=answer_id, created_s=created_s)
             gone = self.file.put(entry, max_bytes) if pending.clears == self.pending.clears else None
             if gone is not None:
-                self._known.add(_short(entry.key))
+                self._known.add((entry.key,))
                 self._forget(gone)
                 self._remember(entry)
                 self.stores += 1
@@ -258,7 +263,7 @@ class AnswerCache:
             for key in keys:
                 for form in (b"", *FORM_TAGS):
                     self._hot_bytes -= _room_of(self._hot.pop(key + form, None))
-                self._known.discard(_short(key))
+            self._known.discard(keys)
 
     def _thread(self) -> FileThread:
         if self._worker is None:
@@ -275,8 +280,3 @@ class AnswerCache:
 def _room_of(entry: Entry | None) -> int:
     """Return the bytes of memory that an answer takes."""
     return 0 if entry is None else OBJECT_BYTES + len(entry.body)
-
-
-def _short(key: bytes) -> int:
-    """Return the part of a key that is kept in memory; two keys may share it, and the file tells them apart."""
-    return int.from_bytes(key[:7])

@@ -19,8 +19,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from sluicegate.caching.cache_key import KEY_BYTES
 from sluicegate.caching.entry import Entry, Owner, read_head
-from sluicegate.caching.keyed_hash import HASH_BYTES, SECRET_BYTES
+from sluicegate.caching.keyed_hash import SECRET_BYTES
 from sluicegate.database import open_private, transaction
 
 logger = logging.getLogger("sluicegate")
@@ -98,13 +99,13 @@ class AnswerFile:
         return self._conn is not None or self.path.exists()
 
     def kept_keys(self) -> list[bytes]:
-        """Open the file, and return the key of every answer in it."""
-        sql = f"SELECT key FROM answers WHERE typeof(key) = 'blob' AND length(key) = {HASH_BYTES}"  # noqa: S608
+        """Open the file, and return the key of every answer in it. Those of earlier versions are shorter, and grow old unused."""
+        sql = f"SELECT key FROM answers WHERE typeof(key) = 'blob' AND length(key) = {KEY_BYTES}"  # noqa: S608
         return [key for (key,) in self._run(lambda conn: conn.execute(sql).fetchall()) or ()]
 
     def keys_since(self, number: int) -> tuple[int, list[bytes]]:
         """Return the number of the newest answer, and the keys of those that were kept after one with a number."""
-        sql = f"SELECT number, key FROM answers WHERE number > ? AND length(key) = {HASH_BYTES} ORDER BY number"  # noqa: S608
+        sql = f"SELECT number, key FROM answers WHERE number > ? AND length(key) = {KEY_BYTES} ORDER BY number"  # noqa: S608
         rows = self._run(lambda conn: conn.execute(sql, (number,)).fetchall()) or []
         if rows:
             with self._lock:

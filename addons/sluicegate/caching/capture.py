@@ -86,7 +86,8 @@ class Capture:
         at, owner = call.started_at, owner_of(call.principal, scope)
         told = (call.provider, facts.model, self.content_type, body)
         pace = self.times.packed() if self.times is not None and shape_of(body) != "whole" else b""
-        return Entry(self.pending.key, at, at + rules.ttl_ms, owner, *told, usage=usage, pace=pace)
+        # Its key is made in the thread that keeps it.
+        return Entry(b"", at, at + rules.ttl_ms, owner, *told, usage=usage, pace=pace)
 
 
 def owner_of(principal: Principal, scope: CacheScope) -> Owner:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
 
+from sluicegate.caching.cache_key import CacheKey
 from sluicegate.caching.entry import Entry
 
 NotShared = Literal["not_shared"]
@@ -34,8 +35,7 @@ _LOOK_S = 1.0
 class PendingAnswer:
     """The answer of a call that has asked the provider, for identical calls that wait for it."""
 
-    key: bytes
-    """The call's cache key."""
+    key: CacheKey
     result: asyncio.Future[Result]
     clears: int = 0
     """How often answers had been cleared when it began: one that began before is not kept."""
@@ -45,21 +45,21 @@ class PendingAnswers:
     """Answers under way, by cache key. Used in the event loop only."""
 
     def __init__(self) -> None:
-        self.by_key: dict[bytes, PendingAnswer] = {}
+        self.by_key: dict[CacheKey, PendingAnswer] = {}
         self.max_wait_s = MAX_WAIT_S
         self.waiting = 0
         """Calls that wait for another's answer."""
         self.clears = 0
         """How often answers have been cleared."""
 
-    def begin(self, key: bytes) -> PendingAnswer | None:
+    def begin(self, key: CacheKey) -> PendingAnswer | None:
         """Return a new pending answer, which the caller must ``finish``; None if one with this key is under way."""
         if key in self.by_key:
             return None
         begun = self.by_key[key] = PendingAnswer(key, asyncio.get_running_loop().create_future(), self.clears)
         return begun
 
-    async def wait(self, key: bytes, seconds: float, has_left: Callable[[], bool] = lambda: False) -> Result:
+    async def wait(self, key: CacheKey, seconds: float, has_left: Callable[[], bool] = lambda: False) -> Result:
         """Return the result of the call under way with this key: ``not_shared`` after ``seconds``, None where there is none.
 
         A call whose client ``has_left`` waits no longer: it holds a place under its limits.

@@ -48,6 +48,7 @@ class Entry:
     """One kept answer."""
 
     key: bytes
+    """``CacheKey.whole`` of the call; empty until the answer is kept."""
     at: int
     """When its call began, epoch milliseconds."""
     until: int

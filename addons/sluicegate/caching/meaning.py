@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -48,6 +48,9 @@ _ATTRIBUTION_BLOCK = re.compile(
 _SHORT_BYTES = 512
 """Bytes up to which a member is not worth a hash of its own."""
 
+_BEGINNING_BYTES, _END_BYTES = 64, 192
+"""Bytes of a member with a hash of its own that stand among what is short, too."""
+
 _USUAL_NAME_BYTES = 100
 """Bytes of a header's name up to which it is remembered whether it has a meaning."""
 
@@ -70,8 +73,10 @@ def scope_of(principal: Principal, kind: CacheScope) -> Scope:
 
 def meaning_of(
     call: Call, facts: RequestFacts, request: tuple[str, str, Sequence[tuple[bytes, bytes]]], scope: Scope, upstream: str
-) -> Iterator[bytes | memoryview]:
-    """Yield all that a call's answer depends on, in an order of its own: all that is short in one part, then the long members.
+) -> list[bytes | memoryview]:
+    """Return all that a call's answer depends on, in an order of its own: all that is short in one part, then the long members.
+
+    Of the long ones the first part has the length, the beginning and the end: that tells nearly all calls apart.
 
     ``request`` is its method, path and header fields; ``upstream`` is where it is sent, so that another server's answers are
     not taken for this one's.
@@ -83,7 +88,7 @@ def meaning_of(
     # Names that nobody uses are not remembered: a caller who varies long ones could fill the memory.
     names = [(_named(name) if len(name) <= _USUAL_NAME_BYTES else name.lower(), value) for name, value in headers]
     told = sorted([field for field in names if field[0]])
-    members: list[tuple[str, bytes | memoryview | int]] = []
+    members: list[tuple[str, bytes | memoryview] | tuple[str, int, memoryview, memoryview]] = []
     long: list[memoryview] = []
     found = facts.members or {}
     for member in sorted(found):
@@ -93,14 +98,13 @@ def meaning_of(
                 attribution, value = _without_attribution(value)
                 members.append(("", attribution))
             if len(value) > _SHORT_BYTES:
-                members.append((member, len(value)))
+                members.append((member, len(value), value[:_BEGINNING_BYTES], value[-_END_BYTES:]))
                 long.append(value)
             else:
                 members.append((member, value))
     # Each value with its type and length, so that two that differ are never written alike. Later versions of the form
     # write what was seen before as a reference, and equal values differently.
-    yield marshal.dumps((named, targets, told, members), 2)
-    yield from long
+    return [marshal.dumps((named, targets, told, members), 2), *long]
 
 
 @lru_cache(maxsize=512)

@@ -1,0 +1,103 @@
+"""The key of a call's answer: a short one, made at once, that tells nearly all calls apart, and a hash of all that the call means.
+
+The second reads the whole body, so it is made only where the short one is known already, or in the thread that keeps the answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
+
+SHORT_BYTES = 7
+"""What an integer of 32 bytes holds."""
+
+KEY_BYTES = SHORT_BYTES + HASH_BYTES
+
+
+class CacheKey:
+    """A key that is made as far as it is needed. Two that are compared are made whole only where their short keys are equal.
+
+    The event loop and the thread that keeps answers may use one at the same time.
+    """
+
+    __slots__ = ("_hash_value", "_hashed", "_parts", "_whole", "short")
+
+    def __init__(self, hashed: KeyedHash, parts: Sequence[bytes | memoryview]) -> None:
+        self._hashed, self._parts, self._whole = hashed, parts, b""
+        self.short = hashed.of_short(parts[0])[:SHORT_BYTES]
+        """The first bytes of the key, made of the first part alone."""
+        self._hash_value = hash(self.short)
+
+    @property
+    def whole(self) -> bytes:
+        """Return the key by which an answer is kept, ``KEY_BYTES`` long. It is made once; what it is made of is let go then."""
+        # Read first: another thread may let go of them once it has noted the key.
+        parts = self._parts
+        if not self._whole:
+            self._whole = self.short + self._hashed.of(parts)
+            self._parts = ()
+        return self._whole
+
+    @property
+    def held_bytes(self) -> int:
+        """Return how much of the call's body is held until the key is made."""
+        return sum(map(len, self._parts))
+
+    def __hash__(self) -> int:
+        return self._hash_value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CacheKey) and self.short == other.short and self.whole == other.whole
+
+
+class KnownKeys:
+    """The keys of kept answers, in 14 bytes each: two keys may share them, and the file tells them apart.
+
+    Any thread may use it. Adding a key again changes nothing, nor does discarding one that is not there.
+    """
+
+    def __init__(self) -> None:
+        self._of_short: dict[int, int | frozenset[int]] = {}
+        """What follows the short key, by short key; several where calls differ in nothing that the short key sees."""
+        self._lock = threading.Lock()
+
+    def has_short(self, short: bytes) -> bool:
+        """Return whether there is a key that begins like this."""
+        return int.from_bytes(short) in self._of_short
+
+    def __contains__(self, key: bytes) -> bool:
+        short, rest = _split(key)
+        found = self._of_short.get(short)
+        return found == rest or (isinstance(found, frozenset) and rest in found)
+
+    def __len__(self) -> int:
+        return sum(len(found) if isinstance(found, frozenset) else 1 for found in self._of_short.copy().values())
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Note some keys."""
+        with self._lock:
+            for key in keys:
+                short, rest = _split(key)
+                found = self._of_short.setdefault(short, rest)
+                if isinstance(found, frozenset):
+                    self._of_short[short] = found | {rest}
+                elif found != rest:
+                    self._of_short[short] = frozenset((found, rest))
+
+    def discard(self, keys: Iterable[bytes]) -> None:
+        """Forget some keys; others with the same short key stay known."""
+        with self._lock:
+            for key in keys:
+                short, rest = _split(key)
+                found = self._of_short.get(short)
+                if found == rest:
+                    del self._of_short[short]
+                elif isinstance(found, frozenset) and rest in found:
+                    left = found - {rest}
+                    self._of_short[short] = left if len(left) > 1 else next(iter(left))
+
+
+def _split(key: bytes) -> tuple[int, int]:
+    return int.from_bytes(key[:SHORT_BYTES]), int.from_bytes(key[SHORT_BYTES : 2 * SHORT_BYTES])
