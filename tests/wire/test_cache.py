@@ -353,6 +353,25 @@ def test_identical_calls_under_way_share_one(site):
     assert len({f[1] for f in found}) == 1
 
 
+def test_calls_that_differ_in_the_middle_of_a_long_text_alone_have_answers_of_their_own(site):
+    """Their short keys are the same: which is which is known by the hash of all."""
+    site.provider.gate, before = threading.Event(), site.provider.count
+    long, found = "x" * 5000, {}
+    words = {letter: f"alike {long}{letter}{long}" for letter in "ab"}
+    asked = [*words.values()] * 2
+    threads = [threading.Thread(target=lambda n=n: found.update({n: said(site, asked[n])})) for n in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: site.api("GET", "/api/cache").json["waiting"] == 2)
+    site.provider.gate.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert site.provider.count == before + 2
+    assert sorted(state for state, _ in found.values()) == ["hit", "hit", "miss", "miss"]
+    assert found[0][1] == found[2][1] != found[1][1] == found[3][1]
+    assert [said(site, words[letter]) for letter in "ab"] == [("hit", found[n][1]) for n in range(2)]
+
+
 def test_the_next_one_asks_where_the_first_has_left(site):
     site.provider.gate, before = threading.Event(), site.provider.count
     with site.gw.raw() as leaving:
