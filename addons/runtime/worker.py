@@ -26,8 +26,11 @@ from sluicegate.workers.worker import this_worker
 
 logger = logging.getLogger("sluicegate")
 
-QUIET_S = 5.0
-"""Seconds without a byte after which a connection without a request is closed while the worker is being replaced."""
+QUIET_S, QUIET_H2_S = 5.0, 0.3
+"""Seconds without a byte after which a connection without a request is closed while the worker is being replaced.
+
+Over HTTP/2 no answer can say that it is the connection's last: one in use is closed in a pause between two calls.
+"""
 
 LOOK_S = 0.05
 
@@ -55,6 +58,13 @@ class WorkerPart(Addon):
         sock = worker.channel.sock
         loop.add_reader(sock.fileno(), self.supervisor_ended, loop, sock)
         loop.add_signal_handler(signal.SIGUSR2, self.replace)
+        # A service manager may tell every process to end, as the supervisor does: that is one order, and cuts nothing.
+        loop.add_signal_handler(signal.SIGTERM, self.stop_once)
+
+    def stop_once(self) -> None:
+        """Begin to drain, unless that is under way. INT cuts then, which the supervisor sends when it is told a second time."""
+        if Shutdown.drain_task is None:
+            ctx.master.addons.get("shutdown").stop()
 
     def supervisor_ended(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         """Finish the calls in flight and end: nobody would restart this worker, or stop it."""
@@ -103,7 +113,8 @@ def is_quiet(client_id: str, handler: Any) -> bool:
     """Return whether a connection has no request under way, and has been silent for so long that none is to be expected."""
     layers = http_layers.get(client_id)
     has_request = client_id in in_flight or (layers and layers[-1].streams)
-    return not has_request and silent_s(handler) > QUIET_S
+    quiet_s = QUIET_H2_S if getattr(handler.client, "alpn", None) == b"h2" else QUIET_S
+    return not has_request and silent_s(handler) > quiet_s
 
 
 async def listen_on_handed_sockets(self: Any, host: str, port: int) -> list[asyncio.Server]:

@@ -23,19 +23,18 @@ told = json.loads(os.environ["SLUICEGATE_WORKER"])
 name = f"{told['number']}"
 def say(word): os.write(log, f"{name} {word}\\n".encode())
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-waiting = {signal.SIGTERM: "term", signal.SIGHUP: "hup", signal.SIGUSR2: "usr2"}
+waiting = {signal.SIGTERM: "term", signal.SIGINT: "int", signal.SIGHUP: "hup", signal.SIGUSR2: "usr2"}
 signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
 if told["number"] == 2 and os.path.exists(sys.argv[1] + ".fails"):
     say("fails"); sys.exit(3)
 channel = socket.socket(fileno=told["fd"])
 say(f"ready {told['settles']}")
 channel.sendall(b'{"ready": 5}\\n')
-terms = 0
+stays = os.path.exists(sys.argv[1] + ".stays")
 while True:
     word = waiting[signal.sigwait(waiting)]
     say(word)
-    terms += word == "term"
-    if word == "usr2" or terms == (2 if os.path.exists(sys.argv[1] + ".stays") else 1): sys.exit(0)
+    if word in ("usr2", "int") or (word == "term" and not stays): sys.exit(0)
 """
 
 
@@ -115,10 +114,15 @@ def test_workers_are_replaced_one_after_the_other(site: Site):
             await site.until_said("ready", 4)
 
     asyncio.run(run())
-    assert [line for line in site.said if "term" not in line][2:] == ["1 usr2", "1 ready []", "2 usr2", "2 ready []"]
+    assert [line for line in site.said if "term" not in line and "int" not in line][2:] == [
+        "1 usr2",
+        "1 ready []",
+        "2 usr2",
+        "2 ready []",
+    ]
 
 
-def test_a_second_signal_is_passed_on_too(site: Site):
+def test_a_second_signal_cuts(site: Site):
     site.log.with_name("log.stays").touch()
 
     async def run() -> int:
@@ -130,6 +134,8 @@ def test_a_second_signal_is_passed_on_too(site: Site):
             return await asyncio.wait_for(task, WAIT_S)
 
     assert asyncio.run(run()) == 0
+    assert sorted(site.said)[-2:] == ["2 ready []", "2 term"]
+    assert sum("int" in line for line in site.said) == 2
 
 
 def test_a_worker_that_cannot_start_ends_all_with_its_exit_code(site: Site):

@@ -100,11 +100,15 @@ class Supervisor:
         return self._exit_code
 
     def stop(self) -> None:
-        """Have all workers finish their calls and end; told again, they cut them."""
+        """Have all workers finish their calls and end; told again, they cut them.
+
+        A second TERM would be lost among those that a service manager sends to every process, so it is an INT.
+        """
+        which = signal.SIGINT if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
         if self._replacing is not None:
             self._replacing.cancel()
-        self._send(signal.SIGTERM)
+        self._send(which)
 
     def hang_up(self) -> None:
         """Have all workers read everything again."""
