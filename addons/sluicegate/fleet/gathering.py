@@ -25,8 +25,12 @@ from sluicegate.windows import parse_iso
 GATHERED_ADJUSTMENT, GATHERED_CONNECTION = "gathered_adjustment", "gathered_connection"
 """Names in ``meta`` of a worker's database: the last rows of these tables that the shared one has."""
 
-STEPS_PER_ROUND = 10
-"""Transactions in which gathered calls are deleted at a time."""
+DELETED_AT_ONCE, STEPS_PER_ROUND, PAUSE_S = 10, 25, 0.01
+"""Gathered calls deleted in one statement, statements in one round, and the pause after each.
+
+Calls are written to the same file, and are refused if they cannot be for 50 ms. So each write to it is one statement: a
+transaction of several would hold the lock while this thread waits for the interpreter.
+"""
 
 _OWN = f"SELECT rowid, {','.join(COLUMNS)} FROM calls WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
 _GATHERED = "SELECT rowid, started_at FROM calls WHERE rowid < ? ORDER BY rowid LIMIT ?"
@@ -114,24 +118,23 @@ class Gathering(Shipping):
             _set_meta(own, GATHERED_CONNECTION, connections[-1][0])
         for row, *counted in own.execute(_COUNTED, (ROWS_PER_STEP,)).fetchall():
             # Taken out where it is counted on: a crash in between counts a few strangers twice or not at all, and nothing else.
-            with transaction(own):
-                own.execute("DELETE FROM refusals WHERE rowid = ? AND count = ?", (row, counted[-1]))
-                is_taken = own.execute("SELECT changes()").fetchone()[0]
-            if is_taken:
+            if own.execute("DELETE FROM refusals WHERE rowid = ? AND count = ? RETURNING 1", (row, counted[-1])).fetchall():
                 shared.execute(_ADD_REFUSALS, counted)
 
     def _forget_gathered(self, own: sqlite3.Connection) -> None:
         """Delete rows that the shared database has and that a start after a crash does not need; the newest of each stay."""
         calls = min(read_meta(own, SHIPPED), read_meta(own, AGREED_CALL))
         for _ in range(STEPS_PER_ROUND):
-            old = own.execute(_GATHERED, (calls, ROWS_PER_STEP)).fetchall()
+            old = own.execute(_GATHERED, (calls, DELETED_AT_ONCE)).fetchall()
             if not old:
                 break
             # So that no start takes their lines in the journal for calls that the database has missed.
             before = max(parse_iso(started_at) for _, started_at in old) + 1
-            with transaction(own):
-                _set_meta(own, DELETED_BEFORE_MS, max(before, read_meta(own, DELETED_BEFORE_MS)))
-                own.execute("DELETE FROM calls WHERE rowid < ? AND rowid <= ?", (calls, old[-1][0]))
+            if before > read_meta(own, DELETED_BEFORE_MS):
+                _set_meta(own, DELETED_BEFORE_MS, before)
+            own.execute("DELETE FROM calls WHERE rowid < ? AND rowid <= ?", (calls, old[-1][0]))
+            if self._stop.wait(PAUSE_S):
+                return
         adjusted = min(read_meta(own, GATHERED_ADJUSTMENT), read_meta(own, AGREED_ADJUSTMENT))
         for table, number, gathered in (
             ("adjustments", "number", adjusted),

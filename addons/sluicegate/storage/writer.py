@@ -44,6 +44,8 @@ class Writer:
         self.rows = Rows()
         """What the next transaction writes besides the ledger's changes."""
         self.learning = Learning(store.learned())
+        self._has_failed = False
+        """The database could not be written, and that was logged."""
         self.store_error: str | None = None
         """Why the database cannot be written; None while it can."""
         self.journal_error: str | None = None
@@ -226,13 +228,16 @@ class Writer:
             self.ledger.put_back(changes)
             if isinstance(e, StoreError):
                 # Another process's lock is common and brief; only the first of a series of real failures is logged.
-                if not isinstance(e, StoreBusy) and self.store_error is None:
+                if not isinstance(e, StoreBusy) and not self._has_failed:
+                    self._has_failed = True
                     logger.error("The database cannot be written, so calls are refused: %s", e)
                 self.store_error = str(e)
             raise
         if self.store_error is not None:
             self.store_error = None
-            logger.warning("The database can be written again")
+            if self._has_failed:
+                self._has_failed = False
+                logger.warning("The database can be written again")
 
     def _agreement_is_due(self) -> bool:
         """Return whether much has been written since agreement was noted, or the place noted may not be found any more."""
