@@ -11,8 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sluicegate.calls.limit_checks import from_row, to_row
-from sluicegate.calls.record import COLUMNS, Record
+from sluicegate.calls.record import COLUMNS
 from sluicegate.database import connection, transaction
 from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.fleet.records import Records
@@ -32,6 +31,7 @@ Calls are written to the same file, and are refused if they cannot be for 50 ms.
 transaction of several would hold the lock while this thread waits for the interpreter.
 """
 
+_ID = list(COLUMNS).index("id")
 _OWN = f"SELECT rowid, {','.join(COLUMNS)} FROM calls WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
 _GATHERED = "SELECT rowid, started_at FROM calls WHERE rowid < ? ORDER BY rowid LIMIT ?"
 _ORIGIN = "SELECT c.rowid, f.origin FROM calls AS c LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id = ?"
@@ -73,7 +73,7 @@ class Gathering(Shipping):
             after = read_meta(own, SHIPPED)
             rows = own.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall()
             self.lag = len(rows)
-            if any([_keep(shared, [from_row(row[1:]) for row in step]) for step in _steps(rows)]):
+            if any([_keep(shared, [row[1:] for row in step]) for step in _steps(rows)]):
                 self._on_replaced()
             if rows:
                 _set_meta(own, SHIPPED, rows[-1][0])
@@ -157,20 +157,28 @@ def _never() -> Any:
     raise AssertionError("workers of one host exchange records by a file")
 
 
-def _keep(conn: sqlite3.Connection, records: Sequence[Record]) -> bool:
-    """Write a worker's own records in one transaction; return whether one has taken the place of what others had found."""
+def _keep(conn: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Write a worker's own rows in one transaction; return whether one has taken the place of what others had found."""
     replaced = False
     with transaction(conn):
-        for record in records:
-            found = conn.execute(_ORIGIN, (record["id"],)).fetchone()
-            if found is not None and found[1] == UNCONFIRMED:
-                conn.execute("DELETE FROM calls WHERE rowid = ?", (found[0],))
-                found, replaced = None, True
-            if found is None:
-                conn.execute(INSERT_CALL, to_row(record))
+        before = conn.total_changes
+        conn.executemany(INSERT_CALL, rows)
+        if conn.total_changes - before < len(rows):
+            for row in rows:
+                replaced |= _replace(conn, row)
         # The journal of the shared folder has no lines of them: a start of a gateway without workers does not miss any.
         conn.execute(_AGREE_ON_CALLS, (AGREED_CALL,))
     return replaced
+
+
+def _replace(conn: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
+    """Write a row whose call others had recorded while its worker was away; return False where the row is there already."""
+    number, origin = conn.execute(_ORIGIN, (row[_ID],)).fetchone()
+    if origin != UNCONFIRMED:
+        return False
+    conn.execute("DELETE FROM calls WHERE rowid = ?", (number,))
+    conn.execute(INSERT_CALL, row)
+    return True
 
 
 def _steps[T](rows: Sequence[T]) -> Iterable[Sequence[T]]:
