@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import orjson
 
-from sluicegate.atomic_write import write_private
+from sluicegate.atomic_write import sync_folder
 from sluicegate.fleet.policy.table import Version
 
 FILENAME = "policy-from-store.json"
@@ -14,10 +16,23 @@ FILENAME = "policy-from-store.json"
 
 def save(folder: Path, version: Version) -> None:
     """Keep a version, readable by the folder's owner alone. Raises OSError."""
-    if (present := load(folder)) is None or present.number != version.number:
-        # Without what was said of the change, which may name a person who is erased later.
-        kept = version._replace(who="", action="", summary="")
-        write_private(folder / FILENAME, orjson.dumps(kept._asdict(), option=orjson.OPT_INDENT_2))
+    present = load(folder)
+    if present is not None and (present.number, present.revision) == (version.number, version.revision):
+        return
+    # Without what was said of the change, which may name a person who is erased later.
+    kept = version._replace(who="", action="", summary="")
+    # Under a name of its own: several workers of one folder fetch a version at the same moment.
+    fd, name = tempfile.mkstemp(prefix=f".{FILENAME}.", dir=folder)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(orjson.dumps(kept._asdict(), option=orjson.OPT_INDENT_2))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, folder / FILENAME)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
 
 
 def load(folder: Path) -> Version | None:
