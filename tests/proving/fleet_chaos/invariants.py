@@ -196,7 +196,8 @@ def places(site: Site, made: Books) -> list[str]:
             rows = made.by_session.get(session)
             for entry in entries:
                 assert isinstance(entry, Billed)
-                if entry.key != entity["id"] or not rows:
+                # One that its client has left is over for the gateway before the provider notices.
+                if entry.key != entity["id"] or not rows or rows[0]["outcome"] != "completed":
                     continue
                 spans = troubled[rows[0]["node"]]
                 if not any(began < entry.ended and entry.began < ended for began, ended in spans):
