@@ -380,6 +380,23 @@ def test_whoever_may_not_sign_in_is_told_why_and_so_is_the_client(site):
         assert site.services.policy.virtual_keys == {}
 
 
+def test_another_account_with_the_same_address_is_not_let_in_before_an_administrator_says_so(site):
+    """Addresses are given to new people, and in some identity providers anybody may write any into their own profile."""
+    tokens = site.sign_in()
+    site.provider.person = ALICE | {"sub": "00u-another-alice", "groups": ["ops"]}
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    refused = browser.submit(page, "/device/decision", decision="approve")
+    assert (refused.status, "has signed in here with another account" in refused.words) == (403, True)
+    assert site.poll(asked).json()["error"] == "access_denied"
+    assert site.services.policy.virtual_keys["session-alice@acme.example"].team_id == "team-engineering"
+    page, _ = enter_dashboard(site, sub="00u-another-alice")
+    assert page.status == 403
+    assert site.whoami(tokens).status_code == 200
+    assert len(site.admin("DELETE", "/api/sign-ins?user=alice@acme.example").json()["ended"]) == 1
+    assert site.whoami(site.sign_in(sub="00u-another-alice")).status_code == 200
+
+
 def test_a_known_user_stays_in_the_team_that_policy_says(site):
     site.govern(users="known")
     site.sign_in(sub="00u-bob", email="bob@acme.example", groups=["eng"])

@@ -45,7 +45,7 @@ class SignIns:
 
     def __init__(self, path: Path, clock: Callable[[], int], provider: OidcClient | None = None) -> None:
         """Read what is valid. Raises TokenFileError."""
-        self._clock, self._lock = clock, threading.RLock()
+        self._clock, self._lock, self._admission = clock, threading.RLock(), threading.Lock()
         self._file, self.provider = TokenFile(path), provider or OidcClient(clock)
         self._tokens: dict[bytes, Token] = self._file.access_tokens(clock()) if self._file.exists else {}
         self.devices, self.browsers, self.guesses = DeviceRequests(), BrowserSignIns(), Attempts()
@@ -66,6 +66,25 @@ class SignIns:
             made = replace(policy, keys_by_digest=LiveKeys(policy.keys_by_digest, policy.virtual_keys, self._tokens))
         self._in_force = policy, version, made
         return made
+
+    def admitted[T](self, identity: Identity, oidc: Oidc, admit: Callable[[], T]) -> T:
+        """Return what ``admit`` returns, and bind the user to this account; another provider's counts anew.
+
+        Raises NotAllowedError, before that, for another account than the first: an address may be given to somebody else.
+        """
+        provider = f"{oidc.issuer} {oidc.client_id}"
+        with self._admission:
+            with self._lock:
+                bound = self._file.account_of(identity.user_id)
+            if bound is not None and bound[0] == provider and bound[1] != identity.subject:
+                raise NotAllowedError(
+                    f"'{identity.user_id}' has signed in here with another account of the identity provider: whoever administers "
+                    f"the gateway lets a new one in by sluicegate sign-ins end --user {identity.user_id}"
+                )
+            found = admit()
+            with self._lock:
+                self._file.bind(identity.user_id, provider, identity.subject)
+            return found
 
     def begin(self, identity: Identity, key_id: str, oidc: Oidc, *, source: str, client: str) -> Issued:
         """Issue the tokens of a new sign-in. Raises TokenFileError."""
@@ -218,11 +237,13 @@ class SignIns:
                 self._delete(ids)
 
     def end_all_of(self, user_id: str) -> int:
-        """End every sign-in of a user, and return how many there were."""
+        """End every sign-in of a user, and return how many there were; another account may sign in as the user then."""
         with self._lock:
             own = [s.id for s in self.current() if s.user_id == user_id]
             self.end(own)
             self.people.forget(user_id)
+            if self._file.exists:
+                self._file.unbind(user_id)
             return len(own)
 
     def _delete(self, ids: list[str]) -> None:

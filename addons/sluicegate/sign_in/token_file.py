@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS tokens (
     digest BLOB PRIMARY KEY, sign_in_id TEXT NOT NULL REFERENCES sign_ins (id) ON DELETE CASCADE, is_refresh INTEGER NOT NULL,
     ends_at INTEGER NOT NULL, used_from TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tokens_sign_in ON tokens (sign_in_id);
+CREATE TABLE IF NOT EXISTS accounts (user_id TEXT PRIMARY KEY, provider TEXT NOT NULL, subject TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -131,6 +132,21 @@ class TokenFile:
         """Return the id of the sign-in that a token is of."""
         found = self._run(lambda conn: conn.execute("SELECT sign_in_id FROM tokens WHERE digest = ?", (digest,)).fetchone())
         return None if found is None else str(found[0])
+
+    def account_of(self, user_id: str) -> tuple[str, str] | None:
+        """Return the provider and subject of the account that a user is bound to."""
+        sql = "SELECT provider, subject FROM accounts WHERE user_id = ?"
+        found = self._run(lambda conn: conn.execute(sql, (user_id,)).fetchone())
+        return None if found is None else (found[0], found[1])
+
+    def bind(self, user_id: str, provider: str, subject: str) -> None:
+        """Bind a user to an account."""
+        sql = "INSERT OR REPLACE INTO accounts (user_id, provider, subject) VALUES (?, ?, ?)"
+        self._run(lambda conn: conn.execute(sql, (user_id, provider, subject)))
+
+    def unbind(self, user_id: str) -> None:
+        """Let any account sign in as a user again."""
+        self._run(lambda conn: conn.execute("DELETE FROM accounts WHERE user_id = ?", (user_id,)))
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete sign-ins with all of their tokens."""

@@ -150,9 +150,13 @@ async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignI
     services, identity = request.services, attempt.identity
     if identity is None:
         raise ApiError(404, "not_found", "There is no such page")
-    try:
+
+    def admit() -> None:
         if identity.role is None:
-            await request.run_in_thread(lambda: members.admit(services.policy_writer, services.policy, oidc, identity))
+            members.admit(services.policy_writer, services.policy, oidc, identity)
+
+    try:
+        await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
         return _not_allowed(request, attempt, e)
     digest = services.sign_ins.people.enter(identity, services.clock())
@@ -177,8 +181,12 @@ async def _decide(request: ApiRequest) -> Response:
         services.sign_ins.devices.deny(waiting)
         logger.warning("%s has denied a client at %s", identity.user_id, waiting.source)
         return _last(request, message_page("Denied", "The client gets nothing. If you did not start it, tell your administrator."))
+
+    def admit() -> str:
+        return members.admit(services.policy_writer, services.policy, oidc, identity)
+
     try:
-        key_id = await request.run_in_thread(lambda: members.admit(services.policy_writer, services.policy, oidc, identity))
+        key_id = await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
         return _not_allowed(request, attempt, e)
     if not services.sign_ins.devices.approve(waiting, identity, key_id, services.clock()):

@@ -87,6 +87,7 @@ async def _end(request: ApiRequest) -> ApiResponse:
 
 async def _end_of_user(request: ApiRequest) -> ApiResponse:
     found = await request.run_in_thread(request.services.sign_ins.current)
+    await request.run_in_thread(lambda: request.services.sign_ins.end_all_of(request.query.user))
     return await _ended(request, [s for s in found if s.user_id == request.query.user])
 
 
