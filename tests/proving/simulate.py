@@ -31,8 +31,13 @@ def main() -> None:
     )
     options = parser.parse_args()
     # Nodes say what they meet, thousands of times.
-    logging.getLogger("sluicegate").setLevel(logging.CRITICAL)
-    failed = sum(run(kind, options.first, options.seeds) for kind in KINDS[options.nodes])
+    logger = logging.getLogger("sluicegate")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        failed = sum(run(kind, options.first, options.seeds) for kind in KINDS[options.nodes])
+    finally:
+        logger.setLevel(level)
     print(f"{failed} seeds broke a promise" if failed else "no promise was broken")
     sys.exit(bool(failed))
 
