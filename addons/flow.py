@@ -19,7 +19,7 @@ from mitmproxy.connection import Client, ConnectionState
 
 from sluicegate import paths
 from sluicegate.calls.call import Call, Settlement, escape_unprintable, new_call_id
-from sluicegate.calls.refusal import refusal_of_body, render
+from sluicegate.calls.refusal import for_client, refusal_of_body, render
 from sluicegate.calls.settlement import settle
 from sluicegate.network.egress.connection import ClientConnection, Traffic
 from sluicegate.policy.loader import PolicyError
@@ -286,7 +286,7 @@ def deny(flow: http.HTTPFlow, refusal: Deny) -> None:
     if call is not None:
         if call.deny is not None:
             return
-        call.deny = refusal
+        call.deny = refusal = for_client(refusal, call)
     protocol, client = (call.protocol, call.audience) if call else (connection_of(flow.client_conn).envelope, "other")
     status, headers, body = render(refusal, protocol, client)
     flow.response = http.Response.make(status, body, dict(headers))

@@ -95,6 +95,20 @@ class Principal(NamedTuple):
     project_id: str | None = None
 
 
+class SpentBudget(NamedTuple):
+    """The budget that refuses a call: its scope's kind and name, nano-dollars, and its window as policy writes it.
+
+    ``used`` includes calls in flight; ``asked`` is the call's worst case under a hard budget.
+    """
+
+    kind: str
+    name: str
+    maximum: int
+    used: int
+    asked: int | None
+    window: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Deny:
     """A refusal, with everything a person needs to understand it.
@@ -112,6 +126,9 @@ class Deny:
     resets_at: int | None = None
     retry_after: int | None = None
     final: bool = True
+    spent: SpentBudget | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers that its client reads besides those of every refusal."""
 
 
 class Usage(msgspec.Struct):

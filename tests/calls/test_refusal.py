@@ -28,7 +28,7 @@ RATES = ("request_limited", "token_limited", "concurrency_limited")
 KEYS = ("virtual_key_required", "virtual_key_not_found", "virtual_key_blocked")
 ROWS = [
     ("budget_exceeded", "other", 402, "budget_exceeded"),
-    ("budget_exceeded", "claude-code", 402, "budget_exceeded"),
+    ("budget_exceeded", "claude-code", 429, "billing_error"),
     ("budget_exceeded", "codex", 400, "budget_exceeded"),
     ("request_limited", "other", 429, "rate_limited"),
     ("token_limited", "other", 429, "rate_limited"),
@@ -51,7 +51,7 @@ ROWS = [
     *((reason, BY_BASE_URL, 409, reason) for reason in ("missing_required_headers", "blocked_by_policy")),
     *((reason, BY_BASE_URL, 400, reason) for reason in ("invalid_request", "unsupported")),
     *((limit, BY_BASE_URL, 429, "rate_limited") for limit in RATES),
-    ("budget_exceeded", BY_BASE_URL, 402, "budget_exceeded"),
+    ("budget_exceeded", BY_BASE_URL, 429, "billing_error"),
     ("virtual_key_not_found", BY_BASE_URL, 401, "virtual_key_not_found"),
     *((key, IN_CLOUD_MODE, 409, key) for key in KEYS),
     ("virtual_key_required", "other", 401, "virtual_key_required"),

@@ -54,7 +54,7 @@ BUDGET = {"budget": {"max_limit": 0, "reset_duration": "1M"}}
 CASES = {
     "plain": Case("an answer", DONE),
     "tools": Case("a task with tools", DONE, WRITE + "{home}"),
-    "budget": Case("budget used up", "Budget exceeded: VK budget exceeded: 0.00 > 0.00 dollars", key=BUDGET),
+    "budget": Case("budget used up", "Budget exceeded: ", key=BUDGET),
     "hour": Case("rate limit of an hour", "Rate limits exceeded: [request limit exceeded (1/0, resets every 1h)]", key=HOUR),
     "model": Case("model not allowed", "is not allowed for this virtual key. Allowed: no-*", key={"provider_configs": ONLY}),
     "inactive": Case("key inactive", "' is inactive", key={"is_active": False}),

@@ -177,7 +177,7 @@ BLOCKED = "BLOCKED"
 REFUSALS: dict[str, tuple[dict[str, Any] | None, str]] = {
     "budget_exceeded": (
         {"budget": {"max_limit": 0, "reset_duration": "1M"}},
-        r"API Error: 402 Budget exceeded: VK budget exceeded: 0\.\d\d > 0\.00 dollars \(KEY, resets ",
+        r"API Error: Request rejected \(429\) · Budget exceeded: virtual key KEY has used \$0\.\d\d of \$0\.00, resets \d+ \w+ .*\(UTC\)",
     ),
     "request_limited": (
         {"rate_limit": {"request_max_limit": 0, "request_reset_duration": "1h"}},

@@ -34,11 +34,12 @@ KEYS = [
 POLICY = policy_text(
     virtual_keys=KEYS,
     customers=[{"id": "customer-spent", "budget": NONE}],
-    teams=[{"id": "team-spent", "budget": NONE}],
+    teams=[{"id": "team-spent", "name": "Engineering", "budget": NONE}],
     users=[{"id": "user-spent", "budget": NONE}],
     projects=[{"id": "project-spent", "budget": NONE}],
     model_configs=[{"model_name": "claude-fable-*", "budget": NONE}],
     required_headers=["x-tenant", "X-BF-Project"],
+    server={"contact": "platform@acme.example"},
 )
 
 TABLE = [
@@ -94,10 +95,41 @@ def test_every_row(services, key, how, status, reason, begins):
         assert int(reply.headers["retry-after"]) > 3600
 
 
+CLAUDE_CODE = {"user_agent": "claude-cli/2.1.332 (external, cli)", "x_tenant": "a", "x_bf_project": "p"}
+
+
+@pytest.mark.parametrize(
+    ("key", "says", "scope"),
+    [
+        ("vk-budget", "virtual key vk-budget", None),
+        ("vk-team", "team Engineering", "group_pool"),
+        ("vk-config", "virtual key vk-config with anthropic", None),
+    ],
+)
+def test_claude_code_gets_one_sentence_and_the_headers_with_which_it_prints_that_as_it_is(services, key, says, scope):
+    reply = services.post(key=key, **CLAUDE_CODE)
+    assert (reply.status, reply.reason, reply.json["error"]["type"]) == (429, "budget_exceeded", "billing_error")
+    begins = f"Budget exceeded: {says} has used $0.00 of $0.00, resets "
+    assert reply.message.startswith(begins)
+    assert reply.message.endswith(" (UTC). Ask platform@acme.example")
+    assert reply.headers["x-should-retry"] == "false"
+    own = {n.removeprefix("anthropic-ratelimit-unified-"): v for n, v in reply.headers.items() if n.startswith("anthropic-")}
+    assert int(own.pop("reset")) == int(own.pop("overage-reset"))
+    assert own.pop("overage-scope", None) == scope
+    assert own == {
+        "status": "rejected",
+        "overage-utilization": "1",
+        "overage-surpassed-threshold": "1",
+        "overage-period": "monthly",
+        "overage-disabled-reason": "org_spend_cap_reached",
+    }
+
+
 def test_refusals_are_on_record_with_their_reason(services):
     services.post(key="vk-budget", x_tenant="a", x_bf_project="p")
     refused = eventually(lambda: [r for r in services.rows() if r["virtual_key_id"] == "vk-budget"])
-    assert {(r["outcome"], r["reason"], r["status"], r["cost_nano"]) for r in refused} == {("denied", "budget_exceeded", 402, 0)}
+    assert {(r["outcome"], r["reason"], r["cost_nano"]) for r in refused} == {("denied", "budget_exceeded", 0)}
+    assert {r["status"] for r in refused} <= {402, 429}
 
 
 def test_a_model_without_budget_may_be_unpriced(services):

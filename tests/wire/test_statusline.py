@@ -125,7 +125,7 @@ def test_the_real_client_shows_it_and_it_moves(gateway, terminal, tmp_path):
     while gw.post(ask("x" * 40_000)).status == 200:
         pass
     subprocess.run([*terminal, "send-keys", "again", "Enter"], check=True)
-    shows("API Error: 402 Budget exceeded")
+    shows("API Error: Request rejected (429) · Budget exceeded: virtual key")
     shows("$0.00 of $1.00 left, resets ")
 
 

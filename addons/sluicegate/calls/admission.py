@@ -22,7 +22,7 @@ from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers, provider_of_prefix
-from sluicegate.values import Deny, LimitCheck, Principal, Reason, RequestFacts, Unit, Usage
+from sluicegate.values import Deny, LimitCheck, Principal, Reason, RequestFacts, SpentBudget, Unit, Usage
 
 REASONS: Mapping[Unit, Reason] = {
     "usd": Reason.BUDGET_EXCEEDED,
@@ -233,12 +233,14 @@ def raise_reservation(
 
 def deny_exhausted(exhausted: Exhausted, now: int) -> Deny:
     """Return the refusal for an exhausted limit, with its numbers and when it is worth trying again."""
-    limit, used = exhausted.limit, exhausted.used
+    limit, used, spent = exhausted.limit, exhausted.used, None
     wait = None if exhausted.resets_at is None else max(1, -(-(exhausted.resets_at - now) // 1000))
     if limit.unit == "usd":
         # A soft budget refuses for what is used; a hard one for what this call could add to it.
         asked = exhausted.asked if limit.hard else None
         message = budget_message(limit, used, asked, exhausted.resets_at)
+        window = limit.period.text if limit.period is not None else None
+        spent = SpentBudget(limit.scope_kind, limit.name or limit.scope_id, limit.maximum, used, asked, window)
         used, is_final = used + (asked or 0), True
     else:
         # Requests and calls in flight are counted with the refused call, as in "101/100".
@@ -257,4 +259,5 @@ def deny_exhausted(exhausted: Exhausted, now: int) -> Deny:
         resets_at=exhausted.resets_at,
         retry_after=wait,
         final=is_final,
+        spent=spent,
     )

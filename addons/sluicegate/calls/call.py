@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CacheUse = Literal["hit", "miss", "bypass"]
 """What the cache did for a call: it answered, it had no answer, or the call is of a kind that is not kept."""
 
+CLAUDE_CODE = "claude-code"
+"""Claude Code behind the proxy."""
+
 IN_CLOUD_MODE = "claude-code in a cloud's mode"
 """Claude Code that speaks a cloud's API, where it takes some statuses in another way."""
 
@@ -182,7 +185,7 @@ class Call(msgspec.Struct):
     @property
     def audience(self) -> str:
         """Return for whom a refusal of it is written: its client, in the mode that it runs in."""
-        if self.client != "claude-code":
+        if self.client != CLAUDE_CODE:
             return self.client
         if self.envelope in _CLOUDS:
             return IN_CLOUD_MODE

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from sluicegate.calls.call import BY_BASE_URL, IN_CLOUD_MODE
+from sluicegate.calls.call import BY_BASE_URL, CLAUDE_CODE, IN_CLOUD_MODE, Call
+from sluicegate.calls.claude_code.refusal import in_one_sentence
 from sluicegate.policy.limit import Limit
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName
@@ -57,14 +58,16 @@ _KEYS = (Reason.VIRTUAL_KEY_REQUIRED, Reason.VIRTUAL_KEY_NOT_FOUND, Reason.VIRTU
 _RATES = (Reason.REQUEST_LIMITED, Reason.TOKEN_LIMITED, Reason.CONCURRENCY_LIMITED)
 _UNAVAILABLE = (Reason.PROVIDER_UNAVAILABLE,)
 _DECIDED = (Reason.MODEL_UNPRICED, Reason.MISSING_REQUIRED_HEADERS, Reason.BLOCKED_BY_POLICY)
+_SPENT = _each((Reason.BUDGET_EXCEEDED,), 429, "billing_error")
 _MALFORMED = tuple(reason for reason, status in STATUS.items() if status == 400)
 
 _BY_CLIENT: Mapping[str, Mapping[Reason, Answer]] = {
-    # Claude Code shows "Please run /login" for a 403 and a message of its own for a 404.
-    "claude-code": _each(_BLOCKED, 400),
+    # Claude Code shows "Please run /login" for a 403 and a message of its own for a 404. Signed in, it prints the message of such
+    # a 429 as it is.
+    CLAUDE_CODE: _each(_BLOCKED, 400) | _SPENT,
     # With a base URL it tries a 400 or 422 six times, each time without another of its beta features. That may help where the
     # gateway cannot read or translate a request, and nowhere else.
-    BY_BASE_URL: _each((*_BLOCKED, *_DECIDED), 409),
+    BY_BASE_URL: _each((*_BLOCKED, *_DECIDED), 409) | _SPENT,
     # On a cloud's API it tries a 400 up to twenty times and a 402 or 403 with older models, and has the user refresh the
     # cloud's credentials for a 401 or 403.
     IN_CLOUD_MODE: _each((Reason.BUDGET_EXCEEDED, *_BLOCKED, *_KEYS, *_MALFORMED), 409),
@@ -114,7 +117,7 @@ def render(deny: Deny, protocol: ProtocolName, client: str) -> tuple[int, list[t
         if deny.reason in _RATES:
             # A client that gets another status for a rate limit would obey the header all the same, in silence.
             retry_after = None
-    headers = [("content-type", "application/json"), ("x-sluicegate-reason", deny.reason.value)]
+    headers = [("content-type", "application/json"), ("x-sluicegate-reason", deny.reason.value), *deny.headers]
     if deny.final:
         headers.append(("x-should-retry", "false"))
     if retry_after is not None:
@@ -125,6 +128,13 @@ def render(deny: Deny, protocol: ProtocolName, client: str) -> tuple[int, list[t
     # The exact reason only in a standard answer: a client that gets another one may know the family's word alone.
     code = deny.reason.value if status == STATUS[deny.reason] else None
     return status, headers, PROTOCOLS[protocol].error_body(family or deny.reason.family, message, status, code)
+
+
+def for_client(deny: Deny, call: Call) -> Deny:
+    """Return a refusal in the words that the call's client shows best: for Claude Code, what is spent in one sentence."""
+    if deny.spent is None or call.audience not in (CLAUDE_CODE, BY_BASE_URL):
+        return deny
+    return in_one_sentence(deny, deny.spent, call.policy.server.contact if call.policy is not None else None)
 
 
 def answer_for(client: str, reason: Reason) -> Answer | None:

@@ -31,6 +31,8 @@ class Limit:
     """Percentages at which an alert is sent; None for the policy's."""
     raises: tuple[tuple[int | None, int], ...] = ()
     """What ``at`` adds to the maximum: pairs of an end, epoch milliseconds or None, and nano-dollars."""
+    name: str = field(default="", compare=False)
+    """The scope's name for people; empty where it has no other than its id."""
     check_prefix: tuple[str, str, Unit, str | None, str, int] = field(init=False, repr=False, compare=False)
     """The constant fields of this limit's checks, built once instead of at each call."""
     only_what_fits: bool = field(init=False, repr=False, compare=False)
@@ -80,13 +82,14 @@ def unit_of_counter(name: str) -> Unit:
 def limits_of(entity: schema.Limited, kind: str, scope_id: str, label: str) -> tuple[Limit, ...]:
     """Return the limits of an entity, rate limits first. Their counters' names are what usage is kept under."""
     found: list[Limit] = []
+    called = getattr(entity, "name", None) or ""
 
     def add(unit: Unit, maximum: int, period: Period | None, **more: Any) -> None:
         name = counter_name(kind, scope_id, unit, period.text if period else None)
         if period is not None and period.aligned:
             name += ALIGNED + period.timezone
         hard = more.pop("hard", False)
-        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, **more))
+        found.append(Limit(kind, scope_id, label, unit, maximum, period, hard, name, name=called, **more))
 
     rate = entity.rate_limit
     if rate is not None:

@@ -17,6 +17,7 @@ from sluicegate.policy.fields import (
     Model,
     Network,
     Percent,
+    Text,
     UpstreamProxy,
     WebhookUrl,
 )
@@ -53,6 +54,11 @@ class Server(Model):
     """The gateway's own port."""
 
     hosts: tuple[Host, ...] = Field((), description="Host names under which the administration may be addressed.")
+    contact: Text | None = Field(
+        None,
+        description="Whom users may ask about their budgets: an address, a channel, a page. Claude Code shows it with a refusal "
+        "for a used-up budget.",
+    )
     allow_plaintext: StrictBool = Field(False, description="Listen beyond loopback without TLS.")
     allow_id_as_value: StrictBool = Field(False, description="Accept demo keys when listening beyond loopback.")
     trusted_proxies: tuple[Network, ...] = Field(

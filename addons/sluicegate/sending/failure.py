@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sluicegate.calls.call import Call
 from sluicegate.calls.keyring import REJECTED_STATUSES
 from sluicegate.calls.plan import Attempt, Target, cause_of_status
-from sluicegate.calls.refusal import render
+from sluicegate.calls.refusal import for_client, render
 from sluicegate.calls.settlement import settle, used
 from sluicegate.http_client import StreamedAnswer, TooSlowError
 from sluicegate.policy.model import Policy
@@ -42,6 +42,7 @@ def cause_of_silence(error: Exception) -> RetryCause:
 
 def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
     """Return the failure of an attempt that the gateway itself refuses."""
+    refusal = for_client(refusal, call)
     failed = Failed(None, error or refusal.message, rendered(refusal, call))
     failed.refusal = refusal
     return failed
