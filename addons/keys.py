@@ -106,7 +106,8 @@ class Keys(Addon):
         """
         self.remove_key(flow)
         call = call_of(flow)
-        if call is not None and call.login is None and flow.response is not None:
+        # A refusal is our own answer, and tells of the caller's budget.
+        if call is not None and call.login is None and call.deny is None and flow.response is not None:
             flow.response.headers.fields = without_account_headers(flow.response.headers.fields)
         if call is not None and call.attempts is not None:
             # Noted where each attempt was answered.
