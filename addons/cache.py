@@ -15,7 +15,7 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, has_left, is_decided, observing, outcome_of, services
 from sluicegate.caching.cache_key import CacheKey
-from sluicegate.caching.capture import Capture
+from sluicegate.caching.capture import Capture, WholeAnswer
 from sluicegate.caching.changed_policy import refusal_by, shares_by
 from sluicegate.caching.coalescing import MAX_STREAM_WAIT_S
 from sluicegate.caching.eligibility import why_not_kept
@@ -137,7 +137,7 @@ class Cache(Addon):
         scope = scope_of(call.principal, similar.scope)
         rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
         assert shared.answers.hashed is not None
-        namespace = shared.answers.hashed.of([*meaning_of(call, rest, lookup.head, scope, lookup.upstream), turn.frame])
+        namespace = shared.answers.hashed.of([*meaning_of(call, rest, lookup.head, scope, lookup.upstream).parts(), turn.frame])
         await self.find_similar(flow, call, policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms), lookup.asked)
 
     async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion, asked: Asked) -> None:
@@ -257,29 +257,27 @@ class Cache(Addon):
             return
         call.listeners = [listener for listener in call.listeners if listener is not capture]
         outcome = outcome_of(flow)
-        entry = self.entry_of(flow, call, capture, outcome)
-        if entry is not None:
-            answers.keep(entry, capture.pending, answers.rules(services().policy))
-            self.remember(capture, entry)
+        whole = self.whole_answer(flow, call, capture, outcome)
+        if whole is not None:
+            answers.keep(whole, capture.pending, answers.rules(services().policy))
+            if capture.question is not None:
+                self.remember(capture, capture.question, whole.entry(capture.pending.key.whole))
             return
         is_over = call.deny is not None or outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED)
         answers.pending.finish(capture.pending, None if is_over else "not_shared")
 
-    def entry_of(self, flow: http.HTTPFlow, call: Call, capture: Capture, outcome: Outcome) -> Entry | None:
-        """Return the answer of a call as it is kept, by the rules of the policy in force now; None if it is not to be."""
+    def whole_answer(self, flow: http.HTTPFlow, call: Call, capture: Capture, outcome: Outcome) -> WholeAnswer | None:
+        """Return the answer of a call that is kept, by the rules of the policy in force now; None if it is not to be."""
         is_left = outcome is Outcome.CANCELLED
         if call.policy is None or flow.response is None or not (is_left or outcome is Outcome.COMPLETED):
             return None
         rules = rules_of(services().policy, capture).narrowed_by(call.cache_directives)
         # Whose it is was decided with the key, when the call began.
-        return capture.entry(call, rules, rules_of(call.policy, capture).scope, is_left=is_left)
+        return capture.whole_answer(call, rules, rules_of(call.policy, capture).scope, is_left=is_left)
 
-    def remember(self, capture: Capture, entry: Entry) -> None:
+    def remember(self, capture: Capture, question: ScopedQuestion, entry: Entry) -> None:
         """Let similar questions find an answer that is kept, and learn whether another's would have done."""
-        semantic, question, now = services().semantic, capture.question, services().clock()
-        if question is None:
-            return
-        entry = replace(entry, key=capture.pending.key.whole)
+        semantic, now = services().semantic, services().clock()
         if capture.comparison is not None:
             semantic.compare(capture.comparison, question, entry, now)
         else:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,9 +40,19 @@ class Made(CacheKey):
     __slots__ = ()
 
     def __init__(self, whole: bytes) -> None:
-        self._whole, self._parts = whole, ()
+        self._whole, self._meaning = whole, None
         self.short = whole[:SHORT_BYTES]
         self._hash_value = hash(self.short)
+
+
+class Whole:
+    """An answer that is to be kept as it is here."""
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry, self.size = entry, len(entry.body)
+
+    def entry(self, key: bytes) -> Entry:
+        return replace(self._entry, key=key)
 
 
 def entry(number: int = 1, body: bytes = b'{"id": "msg_01abc"}', owner: Owner = ALICE, at: int = 1000, **more: Any) -> Entry:
@@ -222,7 +233,7 @@ def test_a_file_that_lacks_what_it_must_hold_costs_answers_and_nothing_else(tmp_
 async def kept(cache: AnswerCache, one: Entry) -> None:
     pending = cache.pending.begin(Made(one.key))
     assert pending is not None
-    cache.keep(one, pending, RULES)
+    cache.keep(Whole(one), pending, RULES)
     await pending.result
 
 
@@ -293,7 +304,7 @@ def test_what_is_done_to_the_file_of_a_running_gateway_costs_answers_and_nothing
         assert all(one is None or one.body.startswith(b'{"id": "msg_01abc"') for one in found)
         for n in range(2):
             pending = cache.pending.begin(Made(entry(10 + n).key))
-            cache.keep(entry(10 + n), pending, RULES)
+            cache.keep(Whole(entry(10 + n)), pending, RULES)
             result = await pending.result
             assert result == "not_shared" or result.body == entry().body
         cache.close()
@@ -443,7 +454,7 @@ def test_an_answer_is_found_after_a_restart_and_not_when_it_is_too_old(tmp_path)
         cache = AnswerCache(tmp_path)
         await cache.open()
         begun = cache.pending.begin(Made(entry().key))
-        cache.keep(entry(), begun, RULES)
+        cache.keep(Whole(entry()), begun, RULES)
         assert await begun.result == entry(answer_id="msg_01abc")
         cache.close()
 
@@ -491,7 +502,7 @@ def test_what_nobody_can_read_is_no_answer_for_others(tmp_path):
     async def work() -> None:
         cache = AnswerCache(tmp_path)
         begun = cache.pending.begin(Made(b"k"))
-        cache.keep(entry(body=b"data: nothing"), begun, RULES)
+        cache.keep(Whole(entry(body=b"data: nothing")), begun, RULES)
         assert await begun.result == "not_shared"
         assert await cache.find(entry().key, 2000, MUCH, AS_KEPT) is None
         cache.close()
@@ -505,7 +516,7 @@ def test_what_is_cleared_is_gone_from_memory_and_no_call_under_way_brings_it_bac
         await cache.open()
         pending = cache.pending.begin(Made(entry(1).key))
         cache.clear({"user_id": "alice"})
-        cache.keep(entry(1), pending, RULES)
+        cache.keep(Whole(entry(1)), pending, RULES)
         assert (await pending.result).body == entry(1).body
         assert await cache.find(entry(1).key, 2000, MUCH, AS_KEPT) is None
         await kept(cache, entry(2))
@@ -550,7 +561,7 @@ def test_memory_is_bounded_whatever_is_kept(tmp_path, monkeypatch):
         await cache.open()
         for number in range(20):
             begun = cache.pending.begin(Made(entry(number).key))
-            cache.keep(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}'), begun, RULES)
+            cache.keep(Whole(entry(number, b'{"x": "' + bytes([48 + number]) * 900 + b'"}')), begun, RULES)
             await begun.result
         # Small answers take more memory than their bodies have bytes.
         assert sum(1024 + len(e.body) for e in cache._hot.values()) == cache._hot_bytes <= 8000

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -50,7 +51,7 @@ class Watched(KeyedHash):
 def key_of(hashed: KeyedHash, messages: bytes = b"", model: str = "m", scope: str = "alice", **members: bytes) -> CacheKey:
     named = {name: msgspec.Raw(value) for name, value in {"messages": messages, **members}.items()}
     call = Call("call_1", 0, "anthropic", "messages")
-    facts = RequestFacts(model, members=named)
+    facts = RequestFacts(model, body_bytes=sum(map(len, (messages, *members.values()))), members=named)
     return CacheKey(hashed, meaning_of(call, facts, ("POST", "/v1/messages", ()), Scope("user", scope), "api"))
 
 
@@ -64,10 +65,20 @@ def answer(text: str = "a", at: int = 1000) -> Entry:
     return Entry(b"", at, at + 3_600_000, ALICE, "anthropic", "m", "application/json", body)
 
 
+class Whole:
+    """An answer that is to be kept as it is here."""
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry, self.size = entry, len(entry.body)
+
+    def entry(self, key: bytes) -> Entry:
+        return replace(self._entry, key=key)
+
+
 async def keep(cache: AnswerCache, key: CacheKey, one: Entry) -> None:
     pending = cache.pending.begin(key)
     assert pending is not None
-    cache.keep(one, pending, RULES)
+    cache.keep(Whole(one), pending, RULES)
     await pending.result
 
 
@@ -106,13 +117,12 @@ def test_calls_that_mean_the_same_have_the_same_short_key_and_others_another_who
     [
         {"messages": middle(b"a") + b" "},
         {"messages": middle(b"a")[:-2] + b"y]"},
-        {"messages": b"{" + middle(b"a")[1:]},
         {"model": "n"},
         {"scope": "bob"},
-        {"system": b'"x"'},
+        {"stop": b'"x"'},
         {"temperature": b"0"},
     ],
-    ids=["length", "end", "beginning", "model", "scope", "member", "value"],
+    ids=["length", "end", "model", "scope", "member", "value"],
 )
 def test_calls_that_differ_in_what_usually_differs_are_told_apart_without_their_bodies(more):
     hashed = Watched()
@@ -191,7 +201,7 @@ def test_an_identical_call_finds_the_one_under_way_and_one_that_is_only_alike_do
         waiting = [asyncio.ensure_future(cache.pending.wait(key_of(hashed, middle(letter)), 60)) for letter in begun]
         for letter, pending in begun.items():
             assert pending is not None
-            cache.keep(answer(letter.decode()), pending, RULES)
+            cache.keep(Whole(answer(letter.decode())), pending, RULES)
         found = await asyncio.gather(*waiting)
         assert [msgspec.json.decode(one.body)["text"] for one in found] == ["a", "b", "c"]
         assert cache.pending.by_key == {}
@@ -208,7 +218,7 @@ def test_at_each_moment_an_answer_is_under_way_or_known(tmp_path, monkeypatch):
         await cache.open()
         pending = cache.pending.begin(key_of(hashed, middle(b"a")))
         assert pending is not None
-        cache.keep(answer(), pending, RULES)
+        cache.keep(Whole(answer()), pending, RULES)
         await asyncio.to_thread(cache.matching)
         for _ in range(3):
             again = key_of(hashed, middle(b"a"))
@@ -313,7 +323,7 @@ def test_bodies_that_wait_to_be_hashed_are_counted_and_let_go_where_there_are_ma
         begun: list[Any] = [cache.pending.begin(key_of(hashed, middle(b"a"), model=f"m{number}")) for number in range(6)]
         queued = []
         for pending in begun:
-            cache.keep(answer(), pending, RULES)
+            cache.keep(Whole(answer()), pending, RULES)
             queued.append(cache._queued_bytes)
         assert queued == sorted(queued)
         assert queued[1] > 2 * LONG > queued[-1] - LONG // 10

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.cache_key import CacheKey
-from sluicegate.caching.entry import Entry, Owner
+from sluicegate.caching.capture import WholeAnswer
 from sluicegate.caching.forms import conversion
 from sluicegate.caching.forms.asked import FORM_TAGS, Asked, Shape, asked_of
 from sluicegate.caching.forms.conversion import converted, fits, shape_of, usage_in
 from sluicegate.caching.forms.lossless import LossyError, parse
 from sluicegate.caching.keyed_hash import KeyedHash
+from sluicegate.caching.meaning import Meaning
 from sluicegate.caching.rules import ExactRules
 from sluicegate.policy.cache_schema import ExactCache
 from sluicegate.translation.conversation import DIALECTS, Dialect
-from sluicegate.values import RequestFacts
+from sluicegate.values import Principal, RequestFacts, Usage
 from support.answer_cases import written_answers
 from support.hypothesis_profiles import examples
 from support.streams import recorded_answers
@@ -344,17 +345,17 @@ def test_an_answer_in_another_form_is_made_once_and_goes_with_the_kept_one(tmp_p
     made: list[bytes] = []
     monkeypatch.setattr("sluicegate.caching.answer_cache.converted", lambda *a: made.append(converted(*a) or b"") or made[-1])
     body = json.dumps(MESSAGE | {"id": "msg_0123456789", "usage": SPENT, "content": [TEXT]}).encode()
-    owner, rules = Owner("user", "alice", "vk-1", "alice"), ExactRules.of(ExactCache(enabled=True))
-    stream, key = Asked("messages", "events"), CacheKey(KeyedHash(bytes(32)), [b"a call"])
+    who, rules = Principal("vk-1", "alice", None, None, None), ExactRules.of(ExactCache(enabled=True))
+    stream, key = Asked("messages", "events"), CacheKey(KeyedHash(bytes(32)), Meaning(("a call",), (), (), {}, 0))
 
     async def work() -> None:
         cache = AnswerCache(tmp_path)
         await cache.open()
         for at in (1000, 2000):
-            one = Entry(b"", at, at + 10_000, owner, "anthropic", "m", "application/json", body.replace(b'"x"', b'"%d"' % at))
+            told = ("anthropic", "m", "application/json", body.replace(b'"x"', b'"%d"' % at))
             begun = cache.pending.begin(key)
             assert begun is not None
-            cache.keep(one, begun, rules)
+            cache.keep(WholeAnswer(at, 10_000, who, "user", told, Usage(), None), begun, rules)
             await begun.result
             for _ in range(2):
                 found = await cache.find(key.whole, 3000, 10_000, stream)

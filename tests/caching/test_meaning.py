@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sluicegate.caching.cache_key import CacheKey
 from sluicegate.caching.eligibility import why_not_kept
 from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
 from sluicegate.caching.meaning import Scope, meaning_of, scope_of
@@ -59,7 +60,7 @@ def key_of(body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), **changes
             path = value
         else:
             setattr(call, name, value)
-    return HASHED.of(meaning_of(call, facts_of(body), ("POST", path, headers), scope, upstream))
+    return CacheKey(HASHED, meaning_of(call, facts_of(body), ("POST", path, headers), scope, upstream)).whole
 
 
 def written(body: Any, **options: Any) -> bytes:
@@ -144,7 +145,7 @@ def members(body: dict[str, Any], **options: Any) -> dict[str, bytes]:
 
 def key_of_members(found: dict[str, bytes]) -> bytes:
     call, request = Call("call_1", 0, "anthropic", "messages", principal=WHO), ("POST", "/v1/messages", ())
-    return HASHED.of(meaning_of(call, RequestFacts("m", members=found), request, Scope("user", "alice"), "api"))
+    return CacheKey(HASHED, meaning_of(call, RequestFacts("m", members=found), request, Scope("user", "alice"), "api")).whole
 
 
 @settings(max_examples=examples(100))
@@ -356,7 +357,11 @@ def codex_key(body: bytes) -> bytes | None:
     path = "/v1/responses"
     facts = without_passthrough(facts_of(body, "openai", path), path)
     call = Call("call_1", 0, "openai", "messages", principal=WHO)
-    return HASHED.of(meaning_of(call, facts, ("POST", path, ()), Scope("user", "a"), "api")) if facts.is_text_only else None
+    return (
+        CacheKey(HASHED, meaning_of(call, facts, ("POST", path, ()), Scope("user", "a"), "api")).whole
+        if facts.is_text_only
+        else None
+    )
 
 
 def test_what_codex_adds_to_each_item_makes_no_difference():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sluicegate.caching.answer_file import FILENAME, AnswerFile
 from sluicegate.caching.cache_key import CacheKey, KnownKeys
@@ -43,6 +43,17 @@ CLOSE_TIMEOUT_S = 10.0
 
 _TRIMMED_AT_ONCE = 64
 """Steps of one run of housekeeping."""
+
+
+class Keepable(Protocol):
+    """An answer that is to be kept."""
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of its body."""
+
+    def entry(self, key: bytes) -> Entry:
+        """Return it as it is kept by a key."""
 
 
 class AnswerCache:
@@ -101,19 +112,19 @@ class AnswerCache:
             hits, saved, _ = self._used.get(entry.key, (0, 0, 0))
             self._used[entry.key] = hits + 1, saved + saved_nano, now
 
-    def keep(self, entry: Entry, pending: PendingAnswer, rules: ExactRules) -> None:
+    def keep(self, answer: Keepable, pending: PendingAnswer, rules: ExactRules) -> None:
         """Keep an answer and give it to whoever waits for it, once a thread has read its id and made its key."""
         if self._queued_bytes > MAX_QUEUED_BYTES // 2:
             # Much waits for the thread: rather take the time here than hold the bodies of calls, too.
             _ = pending.key.whole
-        size = len(entry.body) + pending.key.held_bytes
+        size = answer.size + pending.key.held_bytes
         if self._queued_bytes + size > MAX_QUEUED_BYTES:
             self.dropped += 1
             self.pending.finish(pending, "not_shared")
             return
         self._queued_bytes += size
         loop = asyncio.get_running_loop()
-        self._thread().hand(partial(self._keep, entry, pending, size, rules.max_bytes, loop))
+        self._thread().hand(partial(self._keep, answer, pending, size, rules.max_bytes, loop))
 
     # -- any thread --
 
@@ -217,11 +228,12 @@ class AnswerCache:
             self._forget(left)
         return len(gone)
 
-    def _keep(self, entry: Entry, pending: PendingAnswer, size: int, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
+    def _keep(self, answer: Keepable, pending: PendingAnswer, size: int, max_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         result: Entry | None = None
         try:
+            entry = answer.entry(pending.key.whole)
             answer_id, created_s = identity_of(entry.body)
-            entry = replace(entry, key=pending.key.whole, answer_id=answer_id, created_s=created_s)
+            entry = replace(entry, answer_id=answer_id, created_s=created_s)
             gone = self.file.put(entry, max_bytes) if pending.clears == self.pending.clears else None
             if gone is not None:
                 self._known.add((entry.key,))

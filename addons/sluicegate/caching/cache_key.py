@@ -6,9 +6,10 @@ The second reads the whole body, so it is made only where the short one is known
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
+from sluicegate.caching.meaning import Meaning
 
 SHORT_BYTES = 7
 """What an integer of 32 bytes holds."""
@@ -22,28 +23,30 @@ class CacheKey:
     The event loop and the thread that keeps answers may use one at the same time.
     """
 
-    __slots__ = ("_hash_value", "_hashed", "_parts", "_whole", "short")
+    __slots__ = ("_hash_value", "_hashed", "_meaning", "_whole", "short")
 
-    def __init__(self, hashed: KeyedHash, parts: Sequence[bytes | memoryview]) -> None:
-        self._hashed, self._parts, self._whole = hashed, parts, b""
-        self.short = hashed.of_short(parts[0])[:SHORT_BYTES]
-        """The first bytes of the key, made of the first part alone."""
+    def __init__(self, hashed: KeyedHash, meaning: Meaning) -> None:
+        self._hashed, self._whole = hashed, b""
+        self._meaning: Meaning | None = meaning
+        self.short = hashed.of_short(meaning.in_short())[:SHORT_BYTES]
+        """The first bytes of the key."""
         self._hash_value = hash(self.short)
 
     @property
     def whole(self) -> bytes:
         """Return the key by which an answer is kept, ``KEY_BYTES`` long. It is made once; what it is made of is let go then."""
-        # Read first: another thread may let go of them once it has noted the key.
-        parts = self._parts
-        if not self._whole:
-            self._whole = self.short + self._hashed.of(parts)
-            self._parts = ()
+        # Read first: another thread may let go of it once it has noted the key.
+        meaning = self._meaning
+        if not self._whole and meaning is not None:
+            self._whole = self.short + self._hashed.of(meaning.parts())
+            self._meaning = None
         return self._whole
 
     @property
     def held_bytes(self) -> int:
-        """Return how much of the call's body is held until the key is made."""
-        return sum(map(len, self._parts))
+        """Return the size of the call's body, which is held until the key is made."""
+        meaning = self._meaning
+        return 0 if meaning is None else meaning.body_bytes
 
     def __hash__(self) -> int:
         return self._hash_value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 from sluicegate.caching.coalescing import PendingAnswer
 from sluicegate.caching.entry import Entry, Owner
@@ -17,7 +18,7 @@ from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
 from sluicegate.calls.call import Call
 from sluicegate.policy.cache_schema import CacheScope
 from sluicegate.providers.answers.content_encoding import ContentDecoder
-from sluicegate.values import Principal
+from sluicegate.values import Principal, Usage
 
 
 @dataclass(eq=False, slots=True)
@@ -29,8 +30,8 @@ class Capture:
     """The provider and model that the call was judged for."""
     max_bytes: int
     """Size from which an answer is not kept."""
-    decoder: ContentDecoder = field(default_factory=lambda: ContentDecoder(""))
-    """Undoes the answer's content-encoding: who asks next may not accept it."""
+    decoder: ContentDecoder | None = None
+    """Undoes the answer's content-encoding, if it has one: who asks next may not accept it."""
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
     """Decoded bytes that have arrived, also once ``chunks`` were given up."""
@@ -60,7 +61,8 @@ class Capture:
     def __call__(self, chunk: bytes) -> None:
         """Copy a chunk of the answer, as long as the whole is small enough to be kept."""
         self.sent_bytes += len(chunk)
-        chunk = self.decoder.feed(chunk)
+        if self.decoder is not None:
+            chunk = self.decoder.feed(chunk)
         self.size += len(chunk)
         if self.size <= self.max_bytes:
             self.chunks.append(chunk)
@@ -69,25 +71,48 @@ class Capture:
         else:
             self.chunks.clear()
 
-    def entry(self, call: Call, rules: ExactRules, scope: CacheScope, *, is_left: bool = False) -> Entry | None:
-        """Return the answer of a completed call as it is kept by ``rules`` for those who share ``scope``; None if it is not.
+    def whole_answer(self, call: Call, rules: ExactRules, scope: CacheScope, *, is_left: bool = False) -> WholeAnswer | None:
+        """Return the answer of a completed call that is kept by ``rules`` for those who share ``scope``; None if it is not.
 
         ``is_left`` says that its client left before its connection to the provider was done with the answer.
         """
         facts, usage, body = call.facts, call.usage, b"".join(self.chunks)
         if call.principal is None or facts is None or usage is None or not body or not rules.enabled:
             return None
-        is_whole = self.decoder.readable and len(body) == self.size and self.sent_bytes == call.response_bytes
+        is_whole = (
+            (self.decoder is None or self.decoder.readable) and len(body) == self.size and self.sent_bytes == call.response_bytes
+        )
         if not is_whole or not is_for_others(call, body) or (is_left and not is_complete_though_left(call, body)):
             return None
         if (call.provider, facts.model) != self.target:
             # Of a routed call that another target has answered, the next one should ask the first again.
             return None
-        at, owner = call.started_at, owner_of(call.principal, scope)
         told = (call.provider, facts.model, self.content_type, body)
-        pace = self.times.packed() if self.times is not None and shape_of(body) != "whole" else b""
-        # Its key is made in the thread that keeps it.
-        return Entry(b"", at, at + rules.ttl_ms, owner, *told, usage=usage, pace=pace)
+        return WholeAnswer(call.started_at, rules.ttl_ms, call.principal, scope, told, usage, self.times)
+
+
+class WholeAnswer(NamedTuple):
+    """An answer that is to be kept. The thread that keeps it makes an entry of it, which takes longer than all else here."""
+
+    at: int
+    ttl_ms: int
+    principal: Principal
+    scope: CacheScope
+    told: tuple[str, str, str, bytes]
+    """The provider, the model, the content type and the body."""
+    usage: Usage
+    times: PieceTimes | None
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the body."""
+        return len(self.told[3])
+
+    def entry(self, key: bytes) -> Entry:
+        """Return the answer as it is kept by a key."""
+        at, owner = self.at, owner_of(self.principal, self.scope)
+        pace = self.times.packed() if self.times is not None and shape_of(self.told[3]) != "whole" else b""
+        return Entry(key, at, at + self.ttl_ms, owner, *self.told, usage=self.usage, pace=pace)
 
 
 def owner_of(principal: Principal, scope: CacheScope) -> Owner:

@@ -48,7 +48,7 @@ class Entry:
     """One kept answer."""
 
     key: bytes
-    """``CacheKey.whole`` of the call; empty until the answer is kept."""
+    """``CacheKey.whole`` of the call."""
     at: int
     """When its call began, epoch milliseconds."""
     until: int

@@ -40,6 +40,6 @@ class KeyedHash:
                 found += (b"%d#" % size, self._of_part.encrypt(_NONCE, b"", part))
         return self._of_all.encrypt(_NONCE, b"", b"".join(found))
 
-    def of_short(self, part: bytes | memoryview) -> bytes:
+    def of_short(self, part: bytes) -> bytes:
         """Return the hash of one short part, in the least time."""
         return self._of_all.encrypt(_NONCE, b"", part)

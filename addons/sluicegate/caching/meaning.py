@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import marshal
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from sluicegate.calls.call import Call
+from sluicegate.calls.plan import Target
 from sluicegate.policy.cache_schema import CacheScope
 from sluicegate.providers.anthropic.attribution import ATTRIBUTION_PREFIX
 from sluicegate.values import Principal, RequestFacts
@@ -48,8 +50,11 @@ _ATTRIBUTION_BLOCK = re.compile(
 _SHORT_BYTES = 512
 """Bytes up to which a member is not worth a hash of its own."""
 
-_BEGINNING_BYTES, _END_BYTES = 64, 192
-"""Bytes of a member with a hash of its own that stand among what is short, too."""
+_END_BYTES = 128
+"""Bytes of a member that are read to tell calls apart: conversations grow at their end."""
+
+_LEFT_OUT = MEANINGLESS_MEMBERS | {"system"}
+_NAME = itemgetter(0)
 
 _USUAL_NAME_BYTES = 100
 """Bytes of a header's name up to which it is remembered whether it has a meaning."""
@@ -71,12 +76,57 @@ def scope_of(principal: Principal, kind: CacheScope) -> Scope:
     return Scope(kind, found) if found is not None else Scope("virtual_key", principal.virtual_key_id)
 
 
+class Meaning(NamedTuple):
+    """All that a call's answer depends on, as it was when the call was judged. Any thread may read it."""
+
+    named: tuple[str, ...]
+    targets: Collection[Target]
+    headers: Sequence[tuple[bytes, bytes]]
+    members: Mapping[str, Any]
+    """The body's, as they were sent. They hold the body in memory."""
+    body_bytes: int
+
+    def in_short(self) -> bytes:
+        """Return what tells nearly all calls apart, read in little time: of each member its length and its end.
+
+        It is the same for calls that mean the same. So the system prompt is left out, whose attribution block may differ.
+        """
+        members = []
+        for name, raw in self.members.items():
+            if name not in _LEFT_OUT:
+                value = memoryview(raw)
+                members.append((name, len(value), value[-_END_BYTES:]))
+        members.sort(key=_NAME)
+        return marshal.dumps((self.named, members), 2)
+
+    def parts(self) -> list[bytes | memoryview]:
+        """Return all of it, in an order of its own: all that is short in one part, then the long members."""
+        # Names that nobody uses are not remembered: a caller who varies long ones could fill the memory.
+        names = [(_named(name) if len(name) <= _USUAL_NAME_BYTES else name.lower(), value) for name, value in self.headers]
+        told = sorted([field for field in names if field[0]])
+        members: list[tuple[str, bytes | memoryview | int]] = []
+        long: list[memoryview] = []
+        for member in sorted(self.members):
+            if member not in MEANINGLESS_MEMBERS:
+                value = memoryview(self.members[member])
+                if member == "system":
+                    attribution, value = _without_attribution(value)
+                    members.append(("", attribution))
+                if len(value) > _SHORT_BYTES:
+                    members.append((member, len(value)))
+                    long.append(value)
+                else:
+                    members.append((member, value))
+        targets = sorted(map(str, self.targets)) if self.targets else None
+        # Each value with its type and length, so that two that differ are never written alike. Later versions of the form
+        # write what was seen before as a reference, and equal values differently.
+        return [marshal.dumps((self.named, targets, told, members), 2), *long]
+
+
 def meaning_of(
     call: Call, facts: RequestFacts, request: tuple[str, str, Sequence[tuple[bytes, bytes]]], scope: Scope, upstream: str
-) -> list[bytes | memoryview]:
-    """Return all that a call's answer depends on, in an order of its own: all that is short in one part, then the long members.
-
-    Of the long ones the first part has the length, the beginning and the end: that tells nearly all calls apart.
+) -> Meaning:
+    """Return what a call means.
 
     ``request`` is its method, path and header fields; ``upstream`` is where it is sent, so that another server's answers are
     not taken for this one's.
@@ -84,27 +134,9 @@ def meaning_of(
     method, path, headers = request
     directives = call.cache_directives
     named = (*scope, directives.namespace if directives else "", upstream, call.envelope, call.provider, method, path, facts.model)
-    targets = sorted(map(str, call.plan.targets)) if call.plan is not None else None
-    # Names that nobody uses are not remembered: a caller who varies long ones could fill the memory.
-    names = [(_named(name) if len(name) <= _USUAL_NAME_BYTES else name.lower(), value) for name, value in headers]
-    told = sorted([field for field in names if field[0]])
-    members: list[tuple[str, bytes | memoryview] | tuple[str, int, memoryview, memoryview]] = []
-    long: list[memoryview] = []
-    found = facts.members or {}
-    for member in sorted(found):
-        if member not in MEANINGLESS_MEMBERS:
-            value = memoryview(found[member])
-            if member == "system":
-                attribution, value = _without_attribution(value)
-                members.append(("", attribution))
-            if len(value) > _SHORT_BYTES:
-                members.append((member, len(value), value[:_BEGINNING_BYTES], value[-_END_BYTES:]))
-                long.append(value)
-            else:
-                members.append((member, value))
-    # Each value with its type and length, so that two that differ are never written alike. Later versions of the form
-    # write what was seen before as a reference, and equal values differently.
-    return [marshal.dumps((named, targets, told, members), 2), *long]
+    # Copied: a call's members are cleared once it has been looked up.
+    members = dict(facts.members) if facts.members else {}
+    return Meaning(named, call.plan.targets if call.plan is not None else (), headers, members, facts.body_bytes)
 
 
 @lru_cache(maxsize=512)
