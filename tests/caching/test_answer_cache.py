@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from sluicegate.caching import answer_file
 from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.answer_file import EVICTED_AT_ONCE, MOST_EVICTIONS, AnswerFile
-from sluicegate.caching.cache_key import KEY_BYTES, SHORT_BYTES, CacheKey
+from sluicegate.caching.cache_key import KEY_BYTES, CacheKey
 from sluicegate.caching.coalescing import PendingAnswers
 from sluicegate.caching.entry import Entry, Owner, fresh_id, identity_of
 from sluicegate.caching.forms.asked import Asked
+from sluicegate.caching.keyed_hash import SHORT_HASH_BYTES
 from sluicegate.caching.rules import ExactRules
 from sluicegate.policy.cache_schema import ExactCache
 from sluicegate.policy.loader import load
@@ -41,7 +42,7 @@ class Made(CacheKey):
 
     def __init__(self, whole: bytes) -> None:
         self._whole, self._meaning = whole, None
-        self.short = whole[:SHORT_BYTES]
+        self.short = whole[:SHORT_HASH_BYTES]
         self._hash_value = hash(self.short)
 
 

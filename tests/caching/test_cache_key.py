@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from sluicegate.caching import answer_cache, answer_file
 from sluicegate.caching.answer_cache import AnswerCache
-from sluicegate.caching.cache_key import KEY_BYTES, SHORT_BYTES, CacheKey, KnownKeys
+from sluicegate.caching.cache_key import KEY_BYTES, CacheKey, KnownKeys
 from sluicegate.caching.entry import Entry, Owner
 from sluicegate.caching.forms.asked import Asked
-from sluicegate.caching.keyed_hash import KeyedHash
+from sluicegate.caching.keyed_hash import SHORT_HASH_BYTES, KeyedHash
 from sluicegate.caching.meaning import Scope, meaning_of
 from sluicegate.caching.rules import ExactRules
 from sluicegate.calls.call import Call
@@ -157,14 +157,14 @@ def test_the_body_is_let_go_once_it_is_hashed_and_several_threads_may_ask():
 def test_known_keys_are_a_set_whatever_they_share(steps):
     known, expected = KnownKeys(), set()
     for is_added, short, rest in steps:
-        key = short.to_bytes(SHORT_BYTES) + rest.to_bytes(SHORT_BYTES) + bytes(KEY_BYTES - 2 * SHORT_BYTES)
+        key = short.to_bytes(SHORT_HASH_BYTES) + rest.to_bytes(SHORT_HASH_BYTES) + bytes(KEY_BYTES - 2 * SHORT_HASH_BYTES)
         (known.add if is_added else known.discard)([key])
         (expected.add if is_added else expected.discard)((short, rest, key))
         assert len(known) == len(expected)
         assert all(one in known for _, _, one in expected)
         assert (key in known) == is_added
         shorts = {one for one, _, _ in expected}
-        assert [known.has_short(n.to_bytes(SHORT_BYTES)) for n in range(3)] == [n in shorts for n in range(3)]
+        assert [known.has_short(n.to_bytes(SHORT_HASH_BYTES)) for n in range(3)] == [n in shorts for n in range(3)]
 
 
 # -- in the event loop --

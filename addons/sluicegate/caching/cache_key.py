@@ -8,13 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-from sluicegate.caching.keyed_hash import HASH_BYTES, KeyedHash
+from sluicegate.caching.keyed_hash import HASH_BYTES, SHORT_HASH_BYTES, KeyedHash
 from sluicegate.caching.meaning import Meaning
 
-SHORT_BYTES = 7
-"""What an integer of 32 bytes holds."""
-
-KEY_BYTES = SHORT_BYTES + HASH_BYTES
+KEY_BYTES = SHORT_HASH_BYTES + HASH_BYTES
 
 
 class CacheKey:
@@ -28,7 +25,7 @@ class CacheKey:
     def __init__(self, hashed: KeyedHash, meaning: Meaning) -> None:
         self._hashed, self._whole = hashed, b""
         self._meaning: Meaning | None = meaning
-        self.short = hashed.of_short(meaning.in_short())[:SHORT_BYTES]
+        self.short = hashed.of_short(meaning.in_short())
         """The first bytes of the key."""
         self._hash_value = hash(self.short)
 
@@ -103,4 +100,4 @@ class KnownKeys:
 
 
 def _split(key: bytes) -> tuple[int, int]:
-    return int.from_bytes(key[:SHORT_BYTES]), int.from_bytes(key[SHORT_BYTES : 2 * SHORT_BYTES])
+    return int.from_bytes(key[:SHORT_HASH_BYTES]), int.from_bytes(key[SHORT_HASH_BYTES : 2 * SHORT_HASH_BYTES])

@@ -54,10 +54,8 @@ class PendingAnswers:
 
     def begin(self, key: CacheKey) -> PendingAnswer | None:
         """Return a new pending answer, which the caller must ``finish``; None if one with this key is under way."""
-        if key in self.by_key:
-            return None
-        begun = self.by_key[key] = PendingAnswer(key, asyncio.get_running_loop().create_future(), self.clears)
-        return begun
+        begun = PendingAnswer(key, asyncio.get_running_loop().create_future(), self.clears)
+        return begun if self.by_key.setdefault(key, begun) is begun else None
 
     async def wait(self, key: CacheKey, seconds: float, has_left: Callable[[], bool] = lambda: False) -> Result:
         """Return the result of the call under way with this key: ``not_shared`` after ``seconds``, None where there is none.
