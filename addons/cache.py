@@ -172,7 +172,8 @@ class Cache(Addon):
             found = await answers.find(key.whole, services().clock(), ttl_ms, asked)
             if found is not None or (directives is not None and directives.no_store):
                 return found
-            if self.begins(flow, call, key, rules):
+            if self.begins(flow, call, key, rules) or ttl_ms == 0:
+                # With a time to live of 0 no earlier call's answer will do, not even one that is under way.
                 return None
             result = await answers.pending.wait(key, until - monotonic(), lambda: has_left(flow))
             policy = services().policy
@@ -184,7 +185,8 @@ class Cache(Addon):
                 if not now.enabled or not shares_by(policy, now.scope, call, rules.scope):
                     return None
             if isinstance(result, Entry):
-                found = await answers.in_form(result, asked)
+                is_wanted = directives is None or directives.takes(services().clock() - result.at)
+                found = await answers.in_form(result, asked) if is_wanted else None
                 # It has waited as long as the answer took.
                 return None if found is None else replace(found, pace=b"")
             if result == "not_shared":
@@ -247,9 +249,11 @@ class Cache(Addon):
             services().answers.replays.end(replay)
             call.response_bytes = replay.given_bytes
             call.first_byte_at = None if replay.first_byte_ms is None else (call.first_byte_at or 0) + replay.first_byte_ms
-        capture = capture_of(flow)
-        flow.__dict__.pop(CAPTURE, None)
+        capture: Capture | None = flow.__dict__.pop(CAPTURE, None)
         answers = services().answers
+        if call.cache != "hit" and (call.sent_at is None or call.deny is not None):
+            # It was refused, or its client left while it waited: nobody was asked what the cache might have known.
+            call.cache = None
         if call.cache == "miss":
             answers.misses += 1
             services().semantic.misses += capture is not None and capture.question is not None

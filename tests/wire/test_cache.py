@@ -17,6 +17,7 @@ import pytest
 
 from support import http2_client
 from support.api import Api
+from support.clock import Clock
 from support.fake_provider import FakeProvider, Peer, Seen, event, usage
 from support.harness import WAIT_S, Gateway, ask, eventually, policy_text
 
@@ -105,6 +106,7 @@ class Site(NamedTuple):
     upstream: FakeProvider
     provider: Provider
     url: str
+    clock: Clock
 
 
 def policy(url: str, **exact: Any) -> str:
@@ -115,6 +117,7 @@ def policy(url: str, **exact: Any) -> str:
         virtual_keys=[
             {"id": VK, "user_id": "alice", "rate_limit": {"request_max_limit": 10_000, "request_reset_duration": "1d"}},
             {"id": OTHER, "user_id": "alice"},
+            {"id": "vk-poor", "budget": {"max_limit": 0.000001, "reset_duration": "1M"}},
             {"id": BOB, "user_id": "bob", "provider_configs": [{"provider": "anthropic", "allowed_models": ["claude-*"]}]},
         ],
     )
@@ -125,8 +128,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with contextlib.ExitStack() as stack:
         provider = Provider()
         upstream = stack.enter_context(FakeProvider(provider))
-        gw = stack.enter_context(Gateway(tmp_path_factory.mktemp("cache"), policy(upstream.url)))
-        yield Site(gw, Api(gw), upstream, provider, upstream.url)
+        folder = tmp_path_factory.mktemp("cache")
+        clock = Clock(folder)
+        gw = stack.enter_context(Gateway(folder, policy(upstream.url), scripts=clock.scripts, imported=True))
+        yield Site(gw, Api(gw), upstream, provider, upstream.url, clock)
 
 
 @pytest.fixture
@@ -486,6 +491,41 @@ def test_clients_may_ask_for_less(site):
     refused = site.gw.post(ask("less"), VK, **{"x-bf-cache-ttl": "soon"})
     assert (refused.status, refused.reason) == (400, "invalid_request")
     assert not any(name.lower().startswith("x-bf-") for seen in site.upstream.seen for name, _ in seen.headers)
+
+
+def test_a_call_that_wants_no_older_answer_takes_none_that_was_under_way(site):
+    site.provider.gate, before = threading.Event(), site.provider.count
+    found: dict[str, tuple[str, str]] = {}
+    asks = {"first": {}, "waits": {}, "fresh": {"x-bf-cache-ttl": "0"}, "waits in vain": {"x-bf-cache-ttl": "1"}}
+    threads = []
+    for n, (name, headers) in enumerate(asks.items()):
+        say = threading.Thread(target=lambda name=name, headers=headers: found.update({name: said(site, "own", headers=headers)}))
+        say.start()
+        threads.append(say)
+        eventually(lambda n=n: (site.api("GET", "/api/cache").json["waiting"], site.provider.count - before) == WAITING[n])
+    site.clock.advance(site.gw, 2)
+    site.provider.gate.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert [name for name, (state, _) in found.items() if state == "hit"] == ["waits"]
+    assert found["first"][1] == found["waits"][1]
+    assert len({answer for _, answer in found.values()}) == 3
+
+
+WAITING = [(0, 1), (1, 1), (1, 2), (2, 2)]
+"""Calls that wait for another's answer, and those that have asked the provider, after each of those."""
+
+
+def test_a_call_that_asked_nobody_is_no_miss(site):
+    before = site.api.ok("GET", "/api/cache")
+    poor = "vk-poor"
+    assert site.gw.post(ask("poor"), poor).headers["x-sluicegate-cache"] == "miss"
+    refused = site.gw.post(ask("poorer"), poor)
+    assert (refused.status, refused.headers.get("x-sluicegate-cache")) == (402, None)
+    row = eventually(lambda: site.gw.rows(f"SELECT cache FROM calls WHERE virtual_key_id = '{poor}' AND outcome = 'denied'"))
+    assert row == [{"cache": None}]
+    after = site.api.ok("GET", "/api/cache")
+    assert after["misses"] == before["misses"] + 1
 
 
 def test_answers_outlive_the_gateway(site):

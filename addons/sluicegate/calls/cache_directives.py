@@ -33,6 +33,10 @@ class CacheDirectives(NamedTuple):
         """Return the smaller of the policy's time to live and the client's, milliseconds."""
         return ttl_ms if self.ttl_ms is None else min(ttl_ms, self.ttl_ms)
 
+    def takes(self, age_ms: int) -> bool:
+        """Return whether an answer to a call that began so long ago, milliseconds, is young enough for the client."""
+        return self.ttl_ms is None or age_ms < self.ttl_ms
+
 
 def directives_of(values: HeaderValues) -> CacheDirectives:
     """Return what the headers ask for. Raises ValueError, with a sentence for the client, for a value that is not allowed."""
