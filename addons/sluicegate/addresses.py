@@ -96,6 +96,15 @@ def is_loopback(address: str) -> bool:
     return len(address) <= 64 and _loopback(address)
 
 
+def limited_as(address: str) -> str:
+    """Return by what the sender at an IP address is counted: in IPv6 its /64, all of whose addresses one machine can have."""
+    try:
+        found = _unwrapped(ip_address(address[:64].partition("%")[0]))
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else str(found)
+
+
 def refusal_of_server(host: str) -> str | None:
     """Return why no server that a policy names can be at this host; None if one can.
 

@@ -797,3 +797,138 @@ def test_forms_are_read_as_oauth_has_them(site):
     )
     assert twice.status_code == 400
     assert site.form("/oauth/token", grant_type="refresh_token").json()["error"] == "invalid_grant"
+
+
+def test_an_address_that_only_looks_like_another_is_another(site):
+    """The Kelvin sign is a k in small letters: neither a person nor a domain is spelt with it."""
+    site.govern(groups={}, email_domains=["kiosk.example"])
+    for email in ("alice@\u212aiosk.example", "ja\u212ae@kiosk.example"):
+        site.provider.person = ALICE | {"email": email}
+        _, page = site.to_approval(site.ask())
+        assert (page.status, "no verified e-mail address" in page.words) == (403, True), email
+
+
+@pytest.mark.parametrize("said", ["false", "False", 0, None, "no", []])
+def test_an_address_counts_only_where_nothing_says_that_it_is_not_verified(site, said):
+    site.provider.changes = {}
+    site.provider.person = ALICE | {"email_verified": said}
+    _, page = site.to_approval(site.ask())
+    assert page.status == (403 if said is not None else 200)
+
+
+def test_a_role_in_the_dashboard_lets_nobody_in_with_a_client(site):
+    """Who is in none of the groups has no team, so no team's budget would hold for them; nor does it take anybody out of theirs."""
+    teams = {"users": [{"id": "bob@acme.example", "team_id": "team-operations"}]}
+    for users in ("create", "known"):
+        site.govern(teams, roles={"finance": "viewer"}, users=users)
+        site.provider.person = ALICE | {"sub": "00u-bob", "email": "bob@acme.example", "groups": ["finance"]}
+        asked = site.ask()
+        browser, page = site.to_approval(asked)
+        done = browser.submit(page, "/device/decision", decision="approve") if "Is this you?" in page.words else page
+        assert (done.status, "in no group" in done.words) == (403, True), users
+        assert site.poll(asked).json()["error"] == "access_denied"
+        assert site.services.policy.virtual_keys == {}
+        assert [u.team_id for u in site.services.policy.file.users] == ["team-operations"]
+
+
+def test_a_network_has_no_more_guesses_than_an_address(site):
+    """Whoever has an IPv6 address has all of its /64."""
+    site.govern({"server": {"hosts": ["127.0.0.1"]}})
+    app, statuses = site.client.app, []
+    for i in range(7):
+        site.client = site.client_of(app, f"2001:db8:0:1::{i + 1:x}", f"https://{HOST}")
+        headers = {"origin": f"https://{HOST}"}
+        statuses.append(site.client.post("/device", data={"user_code": f"BCDF-GHJ{'BCDFGHJ'[i]}"}, headers=headers).status_code)
+    assert statuses == [400] * 5 + [429] * 2
+    codes = []
+    for i in range(52):
+        site.client = site.client_of(app, f"2001:db8:0:2::{i + 1:x}", f"https://{HOST}")
+        codes.append(site.form("/oauth/device_authorization").status_code)
+    assert codes == [200] * 50 + [429] * 2
+    site.client = site.client_of(app, "2001:db8:0:3::1", f"https://{HOST}")
+    assert site.form("/oauth/device_authorization").status_code == 200
+
+
+def test_what_was_approved_before_a_persons_sign_ins_were_ended_gives_no_tokens(site):
+    site.provider.person = ALICE
+    asked, other = site.ask(), site.ask()
+    browser, page = site.to_approval(asked)
+    browser.submit(page, "/device/decision", decision="approve")
+    browser, page = site.to_approval(other)
+    assert site.admin("DELETE", "/api/sign-ins?user=alice@acme.example").status_code == 200
+    assert site.poll(asked).json()["error"] == "access_denied"
+    assert browser.submit(page, "/device/decision", decision="approve").status == 400
+    assert site.poll(other).json()["error"] == "authorization_pending"
+
+
+def test_who_signs_in_again_ends_the_sign_in_whose_refresh_token_somebody_at_the_address_has_used_first(site):
+    """A thief behind the same address renews first, and says that it is the same client: its victim is asked to sign in again."""
+    first = site.sign_in()
+    thief = site.renew(first, CLAUDE_CODE).json()
+    site.now += MINUTE
+    assert site.renew(first, CLAUDE_CODE).status_code == 401
+    assert site.whoami(thief).status_code == 200
+    victim = site.sign_in()
+    assert site.whoami(thief).status_code == 401
+    assert site.renew(thief, CLAUDE_CODE).status_code == 401
+    assert site.whoami(victim).status_code == 200
+
+
+def test_a_sign_in_cannot_be_renewed_without_end(site, monkeypatch):
+    monkeypatch.setattr(sign_ins, "MAX_ACCESS_TOKENS", 3)
+    tokens = site.sign_in()
+    for _ in range(2):
+        tokens = site.renew(tokens).json()
+    held = site.renew(tokens)
+    assert (held.status_code, held.json()["error"], held.headers["retry-after"]) == (429, "slow_down", "30")
+    assert site.whoami(tokens).status_code == 200
+    for _ in range(6):
+        site.now += HOUR
+        tokens = site.renew(tokens).json()
+    assert site.whoami(tokens).status_code == 200
+
+
+def test_a_changed_policy_holds_for_a_renewal_of_which_the_provider_says_nothing_new(site):
+    site.provider.repeats_claims = False
+    tokens = site.sign_in()
+    site.govern({"users": json.loads(site.policy.read_text())["users"]}, groups={"eng": "team-operations"})
+    policy = json.loads(site.policy.read_text())
+    key = {"id": "session-alice@acme.example", "kind": "session", "user_id": "alice@acme.example"}
+    site.govern({"users": policy["users"], "virtual_keys": [key]}, groups={"eng": "team-operations"})
+    tokens = site.renew(tokens).json()
+    assert site.services.policy.virtual_keys[key["id"]].team_id == "team-operations"
+    site.govern({"users": policy["users"], "virtual_keys": [key]}, groups={"ops": "team-operations"})
+    assert site.renew(tokens).json()["error"] == "invalid_grant"
+
+
+def test_a_key_of_a_kind_that_we_do_not_know_does_not_keep_the_others_from_being_used(site):
+    site.sign_in()
+    odd = [{"kty": "EC", "crv": "P-999", "kid": "odd", "x": "AA", "y": "AA"}, {"kty": "RSA", "kid": "broken"}, {"kty": "x"}, 7]
+    known = site.services.sign_ins.provider._known
+    known.keys = {"keys": [*odd, *known.keys["keys"]]}
+    assert site.whoami(site.sign_in()).status_code == 200
+
+
+def test_a_person_is_shown_that_the_client_is_at_another_address(site):
+    site.provider.person = ALICE
+    asked = site.ask()
+    _, page = site.to_approval(asked)
+    assert "not the address of this browser" not in page.words
+    asked = site.ask()
+    _, page = site.from_address("127.0.0.2").to_approval(asked)
+    assert "not the address of this browser" in page.words
+
+
+def test_another_identity_provider_knows_nobody_of_the_last_one(site):
+    """Ids of accounts mean nothing elsewhere, and its refresh tokens are nobody else's to see."""
+    site.govern(roles={"eng": "viewer"})
+    tokens = site.sign_in()
+    _, ask = enter_dashboard(site)
+    assert ask("/api/session").json()["role"] == "viewer"
+    site.provider.asked.clear()
+    users = {name: json.loads(site.policy.read_text()).get(name) for name in ("users", "virtual_keys")}
+    key = {"id": "session-alice@acme.example", "kind": "session", "user_id": "alice@acme.example"}
+    site.govern({"users": users["users"], "virtual_keys": [key]}, client_id="another", roles={"eng": "viewer"})
+    assert ask("/api/session").status_code == 401
+    assert site.renew(tokens).json()["error"] == "invalid_grant"
+    assert site.provider.asked == []

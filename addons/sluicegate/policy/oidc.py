@@ -31,6 +31,11 @@ class Oidc:
     check_ms: int
     sign_in_ms: int
 
+    @property
+    def provider(self) -> str:
+        """By what accounts of this provider are told from another's."""
+        return f"{self.issuer} {self.client_id}"
+
 
 def resolve_oidc(written: sign_in_schema.Oidc | None, env: Mapping[str, str], warn: Callable[[str], None]) -> Oidc | None:
     """Return the section with its secret fetched; say to ``warn`` what is wrong with that."""

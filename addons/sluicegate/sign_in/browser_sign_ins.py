@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sluicegate.addresses import limited_as
 from sluicegate.sign_in.device_requests import DeviceRequest
 from sluicegate.sign_in.errors import TooManyError
 from sluicegate.sign_in.identity import Identity
@@ -30,6 +31,10 @@ class BrowserSignIn:
     verifier: str = field(default_factory=new_token, repr=False)
     identity: Identity | None = None
     """Who has come back; None until then."""
+    limited_as: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limited_as = limited_as(self.source)
 
 
 class BrowserSignIns:
@@ -43,7 +48,7 @@ class BrowserSignIns:
         """Return the secret under which a browser comes back. Raises TooManyError."""
         while self._open and now >= (first := next(iter(self._open.items())))[1].began_at + LIFETIME_MS:
             del self._open[first[0]]
-        of_source = sum(1 for a in self._open.values() if a.source == attempt.source)
+        of_source = sum(1 for a in self._open.values() if a.limited_as == attempt.limited_as)
         if len(self._open) >= MAX_ATTEMPTS or of_source >= MAX_PER_SOURCE:
             raise TooManyError
         secret = new_token()
@@ -54,6 +59,12 @@ class BrowserSignIns:
         """Return the attempt that this browser began under a secret, which ends with that."""
         found = self._open.pop(_key(secret, browser), None)
         return found if found is not None and now < found.began_at + LIFETIME_MS else None
+
+    def end_all_of(self, user_id: str) -> None:
+        """End the attempts with which a user has come back. From any thread."""
+        for attempt in list(self._open.values()):
+            if attempt.identity is not None and attempt.identity.user_id == user_id:
+                attempt.identity, attempt.began_at = None, -LIFETIME_MS
 
 
 def _key(secret: str, browser: str) -> bytes:

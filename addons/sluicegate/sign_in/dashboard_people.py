@@ -19,24 +19,24 @@ class DashboardPeople:
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
-        self._known: dict[bytes, tuple[Identity, int]] = {}
-        """With when each signed in; the oldest first."""
+        self._known: dict[bytes, tuple[Identity, str, int]] = {}
+        """With the provider, and when each signed in; the oldest first."""
 
-    def enter(self, identity: Identity, now: int) -> bytes:
+    def enter(self, identity: Identity, provider: str, now: int) -> bytes:
         """Remember a person who has signed in just now, and return the hash."""
-        digest = hashlib.sha256(self._secret + identity.subject.encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(self._secret + f"{provider} {identity.subject}".encode("utf-8", "surrogatepass")).digest()
         self._known.pop(digest, None)
-        self._known[digest] = identity, now
+        self._known[digest] = identity, provider, now
         if len(self._known) > MAX_PEOPLE:
             del self._known[next(iter(self._known))]
         return digest
 
-    def find(self, digest: bytes, now: int) -> Identity | None:
-        """Return who has signed in within a working day."""
+    def find(self, digest: bytes, provider: str, now: int) -> Identity | None:
+        """Return who has signed in at this provider within a working day."""
         found = self._known.get(digest)
-        return found[0] if found is not None and now < found[1] + MAX_AGE_MS else None
+        return found[0] if found is not None and found[1] == provider and now < found[2] + MAX_AGE_MS else None
 
     def forget(self, user_id: str) -> None:
         """Forget a user: the sessions end."""
-        for digest in [d for d, (identity, _) in self._known.items() if identity.user_id == user_id]:
+        for digest in [d for d, (identity, _, _) in self._known.items() if identity.user_id == user_id]:
             del self._known[digest]

@@ -5,9 +5,10 @@ Kept in memory: after a restart the client asks anew. The client knows its reque
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from sluicegate.addresses import limited_as
 from sluicegate.sign_in.errors import TooManyError
 from sluicegate.sign_in.identity import Identity
 from sluicegate.sign_in.tokens import digest_of, new_token, new_user_code
@@ -44,6 +45,10 @@ class DeviceRequest:
     """Who has approved it."""
     virtual_key_id: str = ""
     """That person's key, once it is approved."""
+    limited_as: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limited_as = limited_as(self.source)
 
     @property
     def expires_at(self) -> int:
@@ -69,7 +74,8 @@ class DeviceRequests:
     def begin(self, source: str, client: str, now: int) -> tuple[str, DeviceRequest]:
         """Return the device code of a new request, and the request. Raises TooManyError."""
         self._forget_old(now)
-        of_source = sum(1 for r in self._by_device.values() if r.source == source)
+        counted = limited_as(source)
+        of_source = sum(1 for r in self._by_device.values() if r.limited_as == counted)
         if len(self._by_device) >= MAX_REQUESTS or of_source >= MAX_PER_SOURCE:
             raise TooManyError
         user_code = new_user_code()
@@ -111,6 +117,12 @@ class DeviceRequests:
         """Deny a request, unless it has been approved."""
         if request.state == "waiting":
             request.state = "denied"
+
+    def deny_all_of(self, user_id: str) -> None:
+        """Deny what a user has approved and no client has fetched yet. From any thread."""
+        for request in list(self._by_device.values()):
+            if request.identity is not None and request.identity.user_id == user_id:
+                request.state, request.identity = "denied", None
 
     def _forget_old(self, now: int) -> None:
         while self._by_device and now >= (first := next(iter(self._by_device.values()))).expires_at:

@@ -8,7 +8,7 @@ from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError, MissingKeyError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, KeySet
 
 from sluicegate.sign_in.errors import InvalidTokenError, UnknownKeyError
 
@@ -39,9 +39,8 @@ def verified_claims(
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidTokenError("it is too long")
     listed = keys.get("keys")
-    usable = [k for k in (listed if isinstance(listed, list) else ()) if isinstance(k, dict) and _may_sign(k)]
+    known = KeySet([key for written in (listed if isinstance(listed, list) else ()) if (key := _key_for_signatures(written))])
     try:
-        known = KeySet.import_key_set({"keys": usable})
         decoded = jwt.decode(token, known, algorithms=[a for a in algorithms if a in ALGORITHMS])
         claims = dict(decoded.claims)
         rules = jwt.JWTClaimsRegistry(
@@ -72,6 +71,11 @@ def verified_claims(
     return claims
 
 
-def _may_sign(key: Mapping[str, Any]) -> bool:
-    """Return whether a key of the set is a public one for signatures."""
-    return key.get("kty") in ("RSA", "EC", "OKP") and key.get("use", "sig") == "sig"
+def _key_for_signatures(written: Any) -> Any:
+    """Return a key of the set; None for one that is not for signatures, or of a kind that is not known (RFC 7517, 5)."""
+    if not isinstance(written, dict) or written.get("kty") not in ("RSA", "EC", "OKP") or written.get("use", "sig") != "sig":
+        return None
+    try:
+        return JWKRegistry.import_key(written)
+    except (JoseError, ValueError, KeyError, TypeError):
+        return None

@@ -40,18 +40,21 @@ class Identity:
 def identity_of(claims: Mapping[str, Any], oidc: Oidc, provider_token: str | None = None) -> Identity:
     """Return who these verified claims speak of. Raises NotAllowedError where policy does not let them sign in."""
     subject, email, name = claims.get("sub"), claims.get("email"), claims.get("name")
-    email = email.strip().lower() if isinstance(email, str) and len(email) <= 254 else None
-    if claims.get("email_verified") is False:
+    # Of other characters some become plain letters in small letters: the Kelvin sign is then a k.
+    email = email.strip().lower() if isinstance(email, str) and email.isascii() and len(email) <= 254 else None
+    if not _may_be_verified(claims.get("email_verified")):
         # Anybody may write any address into their own profile.
         email = None
     said = email if oidc.user_claim == "email" else claims.get(oidc.user_claim)
     user_id = said.strip() if isinstance(said, str) else ""
+    if not user_id.isascii():
+        raise NotAllowedError(f"'{_shown(user_id)}' cannot be the id of a user here (oidc.user_claim)")
     user_id = user_id.lower() if "@" in user_id else user_id
     if not user_id or not isinstance(subject, str):
         what = "no verified e-mail address" if oidc.user_claim == "email" else f"no claim '{oidc.user_claim}'"
         raise NotAllowedError(f"the identity provider names {what} of yours (oidc.user_claim)")
     if not _ID.fullmatch(user_id):
-        raise NotAllowedError(f"'{_UNPRINTABLE.sub('?', user_id[:60])}' cannot be the id of a user here (oidc.user_claim)")
+        raise NotAllowedError(f"'{_shown(user_id)}' cannot be the id of a user here (oidc.user_claim)")
     if oidc.email_domains and (email is None or email.rpartition("@")[2] not in oidc.email_domains):
         raise NotAllowedError("your e-mail address is of no domain that may sign in here (oidc.email_domains)")
     groups = _groups_of(claims.get(oidc.groups_claim))
@@ -59,14 +62,23 @@ def identity_of(claims: Mapping[str, Any], oidc: Oidc, provider_token: str | Non
     role = role_of(groups, oidc)
     if oidc.groups and team is None and role is None:
         raise NotAllowedError("you are in no group that may sign in here (oidc.groups)")
-    shown = _UNPRINTABLE.sub("", name)[:200].strip() if isinstance(name, str) else ""
-    return Identity(subject, user_id, email, shown or None, groups, team, role, provider_token)
+    name = _UNPRINTABLE.sub("", name)[:200].strip() if isinstance(name, str) else ""
+    return Identity(subject, user_id, email, name or None, groups, team, role, provider_token)
 
 
 def role_of(groups: Collection[str], oidc: Oidc) -> Literal["admin", "viewer"] | None:
     """Return what members of these groups may do in the administration."""
     found = {role for group, role in oidc.roles.items() if group in groups}
     return "admin" if "admin" in found else "viewer" if found else None
+
+
+def _may_be_verified(said: Any) -> bool:
+    """Return whether an address may count: the provider says that it is verified, some as a text, or says nothing about that."""
+    return said is None or said is True or (isinstance(said, str) and said.lower() == "true")
+
+
+def _shown(text: str) -> str:
+    return _UNPRINTABLE.sub("?", text[:60])
 
 
 def _groups_of(claim: Any) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from sluicegate.policy.editing.people import USERS
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.model import Policy
 from sluicegate.policy.oidc import Oidc
+from sluicegate.policy.schema import User
 from sluicegate.policy.source import PolicyNotWritableError
 from sluicegate.sign_in.errors import NotAllowedError
 from sluicegate.sign_in.identity import Identity
@@ -26,10 +27,8 @@ def admit(writer: PolicyWriter, policy: Policy, oidc: Oidc, identity: Identity) 
     Raises NotAllowedError, or what a change of the policy raises.
     """
     user = next((u for u in policy.file.users if u.id == identity.user_id), None)
-    if user is None and not oidc.creates_users:
-        raise NotAllowedError(f"there is no user '{identity.user_id}' here: {ASK} to add you")
-    if user is not None and not user.is_active:
-        raise NotAllowedError(f"the user '{identity.user_id}' is disabled: {ASK}")
+    if (why := _refusal(user, oidc, identity)) is not None:
+        raise NotAllowedError(why)
     key_id = session_key_of(policy, identity.user_id)
     moves = oidc.creates_users and bool(oidc.groups) and (user is None or user.team_id != identity.team_id)
     if key_id is not None and not moves:
@@ -54,3 +53,14 @@ def admit(writer: PolicyWriter, policy: Policy, oidc: Oidc, identity: Identity) 
     except (PolicyNotWritableError, EditError) as e:
         raise NotAllowedError(f"the policy lacks your user or its key of the kind session, and cannot be changed: {ASK}") from e
     return found
+
+
+def _refusal(user: User | None, oidc: Oidc, identity: Identity) -> str | None:
+    if oidc.groups and identity.team_id is None:
+        # Their group has a role only: no team's limits would hold for their key.
+        return "you are in no group that may sign in here with a client (oidc.groups)"
+    if user is None and not oidc.creates_users:
+        return f"there is no user '{identity.user_id}' here: {ASK} to add you"
+    if user is not None and not user.is_active:
+        return f"the user '{identity.user_id}' is disabled: {ASK}"
+    return None

@@ -17,6 +17,9 @@ CLIENTS = ("claude-code/", "claude-cli/")
 
 SAME_MOMENT_MS = 30_000
 
+DISPUTED_MS = 600_000
+"""Within how long after such a refusal its person signs in again, where no other session of the client has taken the new tokens."""
+
 
 class Issued(NamedTuple):
     """The tokens of a sign-in, in clear."""
@@ -36,6 +39,8 @@ class RepeatedRenewals:
         """By hash: held by the one that renews, and how many want it."""
         self._issued: dict[bytes, tuple[Issued, int]] = {}
         """By hash, with the time; the oldest first."""
+        self._disputed: dict[str, tuple[str, int]] = {}
+        """By sign-in: from which address one came late, and when; the oldest first."""
 
     @contextmanager
     def turn(self, digest: bytes) -> Iterator[None]:
@@ -67,6 +72,18 @@ class RepeatedRenewals:
             found = self._issued.get(digest)
             return found[0] if found is not None else None
 
+    def dispute(self, sign_in_id: str, source: str, now: int) -> None:
+        """Remember for a while that a token came late from the address at which it was used: perhaps from whom it was taken."""
+        with self._lock:
+            self._disputed.pop(sign_in_id, None)
+            self._disputed[sign_in_id] = source, now
+
+    def is_disputed(self, sign_in_id: str, source: str, now: int) -> bool:
+        """Return whether whoever signs in anew at an address has just been refused the tokens of this sign-in there."""
+        with self._lock:
+            address, at = self._disputed.get(sign_in_id, ("", -DISPUTED_MS))
+            return address == source and now < at + DISPUTED_MS
+
     def forget_old(self, now: int) -> None:
         """Forget what was issued earlier."""
         with self._lock:
@@ -75,3 +92,5 @@ class RepeatedRenewals:
     def _forget_old(self, now: int) -> None:
         while self._issued and now >= next(iter(self._issued.values()))[1] + SAME_MOMENT_MS:
             del self._issued[next(iter(self._issued))]
+        while self._disputed and now >= next(iter(self._disputed.values()))[1] + DISPUTED_MS:
+            del self._disputed[next(iter(self._disputed))]

@@ -24,20 +24,24 @@ from sluicegate.sign_in.errors import (
     InvalidGrantError,
     InvalidTokenError,
     NotAllowedError,
-    ProviderDownError,
     ProviderRefusedError,
+    TooManyError,
 )
-from sluicegate.sign_in.identity import Identity, identity_of
+from sluicegate.sign_in.identity import Identity
 from sluicegate.sign_in.live_keys import LiveKeys
 from sluicegate.sign_in.oidc_client import OidcClient
+from sluicegate.sign_in.renewal_check import asked_again
 from sluicegate.sign_in.repeated_renewals import CLIENTS, Issued, RepeatedRenewals
 from sluicegate.sign_in.token_file import SignIn, Token, TokenFile
-from sluicegate.sign_in.tokens import REFRESH, digest_of, new_access_token, new_token, seal, unseal
+from sluicegate.sign_in.tokens import REFRESH, digest_of, new_access_token, new_token, seal
 
 logger = logging.getLogger("sluicegate")
 
 MAX_PER_USER = 20
 """Sign-ins that one user may have: beyond that the oldest ends."""
+
+MAX_ACCESS_TOKENS = 50
+"""Access tokens that one sign-in may have: who renews more often than they end waits until some have."""
 
 
 class SignIns:
@@ -72,7 +76,7 @@ class SignIns:
 
         Raises NotAllowedError, before that, for another account than the first: an address may be given to somebody else.
         """
-        provider = f"{oidc.issuer} {oidc.client_id}"
+        provider = oidc.provider
         with self._admission:
             with self._lock:
                 bound = self._file.account_of(identity.user_id)
@@ -106,14 +110,14 @@ class SignIns:
         )
         with self._lock:
             own = [s.id for s in self._file.sign_ins(now) if s.user_id == identity.user_id]
-            self._delete(own[MAX_PER_USER - 1 :])
+            self._delete([i for i in own if self._renewals.is_disputed(i, source, now)] + own[MAX_PER_USER - 1 :])
             return self._issue(sign_in, oidc, identity.provider_token, now)
 
     def renew(self, refresh_token: str, policy: Policy, admit: Callable[[Identity], object], *, source: str, client: str) -> Issued:
         """Exchange a refresh token for new tokens, if the person may still sign in; ``admit`` follows changed groups.
 
         ``source`` and ``client`` are the sender's address and user agent. Raises InvalidGrantError, ProviderDownError where
-        nobody can say, or TokenFileError.
+        nobody can say, TooManyError or TokenFileError.
         """
         digest = digest_of(refresh_token)
         with self._renewals.turn(digest):
@@ -123,16 +127,17 @@ class SignIns:
             if sign_in is None or policy.oidc is None:
                 raise InvalidGrantError("the refresh token is not known")
             if used_from is not None:
-                return self._repeated(sign_in, digest, now, is_sharing=used_from == source and client.startswith(CLIENTS))
+                return self._repeated(sign_in, digest, now, source, is_sharing=used_from == source and client.startswith(CLIENTS))
             issued = self._renewed(sign_in, digest, refresh_token, policy, policy.oidc, admit, now)
             self._renewals.note(digest, issued, now)
             return issued
 
-    def _repeated(self, sign_in: SignIn, digest: bytes, now: int, *, is_sharing: bool) -> Issued:
+    def _repeated(self, sign_in: SignIn, digest: bytes, now: int, source: str, *, is_sharing: bool) -> Issued:
         """Judge a refresh token that was used before: somebody has copied it, unless sessions of one client share it."""
         if is_sharing:
             if (issued := self._renewals.issued(digest, now)) is not None:
                 return issued
+            self._renewals.dispute(sign_in.id, source, now)
             raise InvalidGrantError("the refresh token was used before, by another session of this client")
         self.end([sign_in.id])
         logger.warning("A refresh token of %s came a second time: the sign-in %s has ended", sign_in.user_id, sign_in.id)
@@ -149,8 +154,8 @@ class SignIns:
         now: int,
     ) -> Issued:
         try:
-            self._require_valid(sign_in, policy, now)
-            provider_token, changed = self._asked_again(sign_in, refresh_token, oidc, now)
+            self._require_valid(sign_in, policy, oidc, now)
+            provider_token, changed = asked_again(self.provider, sign_in, refresh_token, oidc, now)
             if changed is not None:
                 admit(changed)
         except (InvalidGrantError, NotAllowedError, ProviderRefusedError, InvalidTokenError) as e:
@@ -170,7 +175,14 @@ class SignIns:
                 raise InvalidGrantError("the sign-in has ended")
             return self._issue(renewed, oidc, provider_token[0] if provider_token is not None else None, now)
 
-    def _require_valid(self, sign_in: SignIn, policy: Policy, now: int) -> None:
+    def _require_valid(self, sign_in: SignIn, policy: Policy, oidc: Oidc, now: int) -> None:
+        with self._lock:
+            account = self._file.account_of(sign_in.user_id)
+            count = self._file.count_access_tokens(sign_in.id, now)
+        if account != (oidc.provider, sign_in.subject):
+            raise InvalidGrantError("the user signs in with another account, or at another identity provider, now")
+        if count >= MAX_ACCESS_TOKENS:
+            raise TooManyError
         key = policy.virtual_keys.get(sign_in.virtual_key_id)
         if now >= sign_in.ends_at:
             raise InvalidGrantError("the sign-in has lasted as long as policy lets it")
@@ -178,30 +190,6 @@ class SignIns:
             raise InvalidGrantError("the user's key has been deleted")
         if (why := key.refusal(now)) is not None:
             raise InvalidGrantError(why)
-
-    def _asked_again(
-        self, sign_in: SignIn, refresh_token: str, oidc: Oidc, now: int
-    ) -> tuple[tuple[str, bool] | None, Identity | None]:
-        """Ask the identity provider; return its token and whether it has answered, and who the person is now if it said that."""
-        is_old = now >= sign_in.checked_at + oidc.check_ms
-        token = unseal(sign_in.provider_token, refresh_token) if sign_in.provider_token is not None else None
-        if token is None:
-            if is_old:
-                raise InvalidGrantError("the identity provider has to be asked again, which takes a new sign-in")
-            return None, None
-        try:
-            answer = self.provider.renew(oidc, token, sign_in.subject)
-        except ProviderDownError as e:
-            if is_old:
-                raise
-            logger.warning("The sign-in %s of %s is renewed unchecked: %s", sign_in.id, sign_in.user_id, e)
-            return (token, False), None
-        identity = None
-        if answer.claims is not None and (oidc.groups or oidc.roles):
-            identity = identity_of({"email": sign_in.email, oidc.user_claim: sign_in.user_id, **answer.claims}, oidc)
-            if identity.user_id != sign_in.user_id:
-                raise InvalidGrantError("the identity provider names another user")
-        return (answer.refresh_token or token, True), identity
 
     def _issue(self, sign_in: SignIn, oidc: Oidc, provider_token: str | None, now: int) -> Issued:
         ends_at = min(now + oidc.access_ms, sign_in.ends_at)
@@ -242,6 +230,8 @@ class SignIns:
             own = [s.id for s in self.current() if s.user_id == user_id]
             self.end(own)
             self.people.forget(user_id)
+            self.devices.deny_all_of(user_id)
+            self.browsers.end_all_of(user_id)
             if self._file.exists:
                 self._file.unbind(user_id)
             return len(own)

@@ -124,6 +124,11 @@ class TokenFile:
 
         return self._run(work)
 
+    def count_access_tokens(self, sign_in_id: str, now: int) -> int:
+        """Return how many access tokens of a sign-in are valid."""
+        sql = "SELECT count(*) FROM tokens WHERE sign_in_id = ? AND NOT is_refresh AND ends_at > ?"
+        return int(self._run(lambda conn: conn.execute(sql, (sign_in_id, now)).fetchone())[0])
+
     def give_back(self, refresh: bytes) -> None:
         """Let a refresh token be used once more: nothing came of it."""
         self._run(lambda conn: conn.execute("UPDATE tokens SET used_from = NULL WHERE digest = ?", (refresh,)))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from starlette.requests import Request
 
+from sluicegate.addresses import limited_as
 from sluicegate.policy.model import VirtualKey
 from sluicegate.policy.source import refusal_of_copy
 from sluicegate.services import Services
@@ -144,7 +145,7 @@ def _developer(services: Services, digest: bytes, from_here: bool) -> Caller | N
 def _person(services: Services, digest: bytes) -> Caller | None:
     """Return who has signed in to the dashboard at the identity provider: with the role that their groups have today."""
     now, policy = services.clock(), services.policy
-    identity = services.sign_ins.people.find(digest, now)
+    identity = services.sign_ins.people.find(digest, policy.oidc.provider, now) if policy.oidc is not None else None
     if identity is None or policy.oidc is None or identity.user_id in policy.disabled_users:
         return None
     if (role := role_of(identity.groups, policy.oidc)) is not None:
@@ -190,11 +191,12 @@ def count_wrong_credential(services: Services, request: Request) -> None:
     A right one is accepted without delay: the wrong ones may be those of others on the same machine.
     """
     source, now = request.client.host if request.client else "", services.clock()
-    if delay_ms := services.attempts.delay_ms(source, now):
+    counted = limited_as(source)
+    if delay_ms := services.attempts.delay_ms(counted, now):
         seconds = -(-delay_ms // 1000)
         message = f"Too many wrong tokens from this address; try again in {seconds} s"
         raise ApiError(429, "too_many_attempts", message, retry_after=seconds)
-    services.attempts.failed(source, now)
+    services.attempts.failed(counted, now)
     services.writer.count_refusal(now, source, "unauthorized")
     services.writer.flush_soon()
 

@@ -34,16 +34,25 @@ def code_page(code: str, problem: str = "", status: int = 200) -> HTMLResponse:
     )
 
 
-def approval_page(identity: Identity, request: DeviceRequest, approval: str) -> HTMLResponse:
-    """Return the page that shows who is about to let which machine act as them."""
+def approval_page(identity: Identity, request: DeviceRequest, approval: str, elsewhere: str | None = None) -> HTMLResponse:
+    """Return the page that shows who is about to let which machine act as them.
+
+    ``elsewhere`` is the browser's address where the client is at another: that is how it looks when a stranger has sent the code.
+    """
     who = identity.email or identity.user_id
     name = f" ({escape(identity.name)})" if identity.name else ""
     rows = (
         ("Signed in as", f"{escape(who)}{name}"),
         ("Code", escape(request.user_code)),
-        ("Asked by", f"{escape(request.client) or 'a client that does not say its name'}"),
+        ("Client, by its own words", escape(request.client) or "it says nothing"),
         ("From the address", escape(request.source)),
         ("At", f"{iso(request.asked_at)[:16].replace('T', ' ')} UTC"),
+    )
+    warning = (
+        ""
+        if elsewhere is None
+        else f"""<p class="notice bad" role="alert">That is not the address of this browser
+ ({escape(elsewhere)}). If you are not at work on a machine there, somebody else asks: do not approve.</p>"""
     )
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     return _page(
@@ -51,6 +60,7 @@ def approval_page(identity: Identity, request: DeviceRequest, approval: str) -> 
         f"""<form method="post" action="/device/decision">
 <h2>Is this you?</h2>
 <dl class="facts">{listed}</dl>
+{warning}
 <input type="hidden" name="approval" value="{escape(approval)}">
 <p class="hint">Approve only a sign-in that you have started yourself on that machine: it can then work, and spend, as you.</p>
 <button class="primary" name="decision" value="approve">Approve</button>

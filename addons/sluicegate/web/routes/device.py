@@ -14,6 +14,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from sluicegate.addresses import limited_as
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in import members
 from sluicegate.sign_in.browser_sign_ins import LIFETIME_MS, BrowserSignIn
@@ -77,7 +78,7 @@ async def _send(request: ApiRequest) -> Response:
     oidc, services, now = oidc_of(request), request.services, request.services.clock()
     _require_own_page(request)
     sign_ins, source = services.sign_ins, source_of(request)
-    if delay_ms := sign_ins.guesses.delay_ms(source, now):
+    if delay_ms := sign_ins.guesses.delay_ms(limited_as(source), now):
         seconds = -(-delay_ms // 1000)
         found = code_page("", f"Too many wrong codes came from this address: try again in {seconds} s.", 429)
         found.headers["retry-after"] = str(seconds)
@@ -85,7 +86,7 @@ async def _send(request: ApiRequest) -> Response:
     code = user_code_of(request.body.get("user_code") or "")
     waiting = sign_ins.devices.waiting(code, now) if code is not None else None
     if waiting is None:
-        sign_ins.guesses.failed(source, now)
+        sign_ins.guesses.failed(limited_as(source), now)
         return code_page("", "No client waits with this code. It may have ended: each is valid for ten minutes.", 400)
     return await send_away(request, oidc, BrowserSignIn(waiting, f"{base_url(request, oidc)}{CALLBACK}", source, now))
 
@@ -100,7 +101,7 @@ async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> 
             lambda: services.sign_ins.provider.authorization_url(oidc, redirect_uri=attempt.redirect_uri, **secrets)
         )
     except TooManyError:
-        return message_page("Not now", "Too many people are signing in from this address: try again in a minute.", 429)
+        return _too_many()
     except ProviderDownError as e:
         logger.error("Nobody can sign in: %s", e)
         return message_page("Not now", f"Nobody can sign in now: {e}.", 503)
@@ -135,8 +136,12 @@ async def _back(request: ApiRequest) -> Response:
         return _not_allowed(request, attempt, e)
     if attempt.request is None:
         return await _open_dashboard(request, oidc, attempt)
-    approval = services.sign_ins.browsers.begin(attempt, browser, services.clock())
-    return approval_page(attempt.identity, attempt.request, approval)
+    try:
+        approval = services.sign_ins.browsers.begin(attempt, browser, services.clock())
+    except TooManyError:
+        return _too_many()
+    elsewhere = attempt.source if attempt.limited_as != attempt.request.limited_as else None
+    return approval_page(attempt.identity, attempt.request, approval, elsewhere)
 
 
 async def _to_dashboard(request: ApiRequest) -> Response:
@@ -159,7 +164,7 @@ async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignI
         await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
         return _not_allowed(request, attempt, e)
-    digest = services.sign_ins.people.enter(identity, services.clock())
+    digest = services.sign_ins.people.enter(identity, oidc.provider, services.clock())
     if (caller := caller_with(services, digest, from_here=False)) is None:
         return _not_allowed(request, attempt, NotAllowedError(f"the user '{identity.user_id}' is disabled: {members.ASK}"))
     logger.info("%s %s signed in from %s", caller.role, caller.name, attempt.source)
@@ -193,6 +198,10 @@ async def _decide(request: ApiRequest) -> Response:
         return message_page("Too late", f"The client no longer waits. {_AGAIN}", 400)
     logger.info("%s has signed in for a client at %s", identity.user_id, waiting.source)
     return _last(request, message_page("You are signed in", "Go back to your terminal; this page can be closed."))
+
+
+def _too_many() -> Response:
+    return message_page("Not now", "Too many people are signing in from this address: try again in a minute.", 429)
 
 
 def _not_allowed(request: ApiRequest, attempt: BrowserSignIn, error: NotAllowedError) -> Response:

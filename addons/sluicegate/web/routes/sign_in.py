@@ -205,6 +205,8 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
     except InvalidGrantError as e:
         # 401 and not 400: by it the client knows that its person has to sign in again.
         return oauth_error(401, "invalid_grant", str(e))
+    except TooManyError:
+        return oauth_error(429, "slow_down", "This sign-in has too many access tokens already", {"retry-after": str(RETRY_AFTER_S)})
     except ProviderDownError as e:
         return oauth_error(503, "temporarily_unavailable", str(e), {"retry-after": str(RETRY_AFTER_S)})
     return ApiResponse(_tokens(issued))
