@@ -29,7 +29,7 @@ logger = logging.getLogger("sluicegate")
 FILENAME = "cache.db"
 
 MAX_ENTRIES = 250_000
-"""Kept answers at most: some 20 MB of memory for what is known of them."""
+"""Kept answers at most: some 26 MB of memory for what is known of them."""
 
 PAGE_BYTES = 4096
 BODY_BYTES_OF_PAGE = 4080

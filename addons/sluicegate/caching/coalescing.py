@@ -87,5 +87,6 @@ class PendingAnswers:
             pending.result.set_result(result)
 
     def _forget(self, pending: PendingAnswer) -> None:
-        if self.by_key.get(pending.key) is pending:
-            del self.by_key[pending.key]
+        if (found := self.by_key.pop(pending.key, pending)) is not pending:
+            # Nobody waits for this one any longer, and another call has begun.
+            self.by_key[found.key] = found

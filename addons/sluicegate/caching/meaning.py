@@ -10,7 +10,6 @@ import marshal
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sluicegate.calls.call import Call
@@ -54,7 +53,6 @@ _END_BYTES = 128
 """Bytes of a member that are read to tell calls apart: conversations grow at their end."""
 
 _LEFT_OUT = MEANINGLESS_MEMBERS | {"system"}
-_NAME = itemgetter(0)
 
 _USUAL_NAME_BYTES = 100
 """Bytes of a header's name up to which it is remembered whether it has a meaning."""
@@ -96,7 +94,8 @@ class Meaning(NamedTuple):
             if name not in _LEFT_OUT:
                 value = memoryview(raw)
                 members.append((name, len(value), value[-_END_BYTES:]))
-        members.sort(key=_NAME)
+        # By name: no two are the same, so that nothing else is compared.
+        members.sort()
         return marshal.dumps((self.named, members), 2)
 
     def parts(self) -> list[bytes | memoryview]:
