@@ -275,11 +275,9 @@ class Cache(Addon):
         is_left = outcome is Outcome.CANCELLED
         if call.policy is None or flow.response is None or not (is_left or outcome is Outcome.COMPLETED):
             return None
-        policy = services().policy
-        rules = rules_of(policy, capture)
+        rules = rules_of(services().policy, capture).narrowed_by(call.cache_directives)
         # Whose it is was decided with the key, when the call began.
-        scope = rules.scope if policy is call.policy else rules_of(call.policy, capture).scope
-        return capture.whole_answer(call, rules.narrowed_by(call.cache_directives), scope, is_left=is_left)
+        return capture.whole_answer(call, rules, rules_of(call.policy, capture).scope, is_left=is_left)
 
     def remember(self, capture: Capture, question: ScopedQuestion, entry: Entry) -> None:
         """Let similar questions find an answer that is kept, and learn whether another's would have done."""
