@@ -11,6 +11,7 @@ from mitmproxy import http
 
 from flow import Addon, call_of, deny, enforcing, is_decided, observing, services
 from sluicegate.calls.call import Call
+from sluicegate.calls.claude_code.standing import standing_of
 from sluicegate.calls.client_login import ClientLogin
 from sluicegate.calls.keyring import no_usable_key
 from sluicegate.policy.provider import Provider
@@ -102,13 +103,15 @@ class Keys(Addon):
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Remove the key as the answer begins: the request's bytes have left, and nothing later may see it.
 
-        What the answer says about the account of that key is removed too; of a client's own login, it is the client's to read.
+        What the answer says about the account of that key is removed too, and Claude Code gets its caller's own standing in place
+        of that; of a client's own login, it is the client's to read.
         """
         self.remove_key(flow)
         call = call_of(flow)
         # A refusal is our own answer, and tells of the caller's budget.
         if call is not None and call.login is None and call.deny is None and flow.response is not None:
-            flow.response.headers.fields = without_account_headers(flow.response.headers.fields)
+            fields = without_account_headers(flow.response.headers.fields)
+            flow.response.headers.fields = fields if flow.response.status_code >= 300 else fields + standing_of(call)
         if call is not None and call.attempts is not None:
             # Noted where each attempt was answered.
             return

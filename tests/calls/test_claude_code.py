@@ -6,6 +6,7 @@ import pytest
 
 from sluicegate.calls.admission import deny_exhausted
 from sluicegate.calls.call import Call
+from sluicegate.calls.claude_code.standing import standing_of
 from sluicegate.calls.refusal import for_client
 from sluicegate.limits.claims import Exhausted
 from sluicegate.policy.limit import Limit
@@ -68,3 +69,55 @@ def test_others_and_the_mode_of_a_cloud_get_the_words_of_the_table(client, provi
     deny = refusal()
     assert said(deny, client, provider) == deny
     assert deny.headers == ()
+
+
+def call_under(*checks: tuple[str, int, int, int | None], **more) -> Call:
+    """A call that these budgets have admitted, by the kind of their scope, what is used of how much, and their end."""
+    call = Call("call_1", NOW, "anthropic", "messages", **({"client": "claude-code"} | more))
+    call.limit_checks = [(k, "x", "usd", "1M", "soft", most, used, 10**12, 10**12, end, True) for k, used, most, end in checks]
+    call.limit_checks.append(("virtual_key", "x", "requests", "1m", "soft", 10, 9, 0, 1, NOW, True))
+    return call
+
+
+def standing(call: Call) -> dict[str, str]:
+    return {n.decode().removeprefix("anthropic-ratelimit-unified-"): v.decode() for n, v in standing_of(call)}
+
+
+@pytest.mark.parametrize(
+    ("used", "utilization", "surpassed"),
+    [
+        (0, "0.00", None),
+        (749, "0.74", None),
+        (750, "0.75", "0.75"),
+        (949, "0.94", "0.75"),
+        (950, "0.95", "0.95"),
+        (1200, "0.99", "0.95"),
+    ],
+)
+def test_an_answer_says_how_full_the_budget_is_and_which_notice_is_due(used, utilization, surpassed):
+    status = "allowed_warning" if surpassed else "allowed"
+    expected = {"status": status, "overage-status": status, "representative-claim": "overage", "overage-utilization": utilization}
+    expected |= {"reset": str(DECEMBER // 1000), "overage-reset": str(DECEMBER // 1000)}
+    expected |= {"overage-surpassed-threshold": surpassed} if surpassed else {}
+    assert standing(call_under(("team", used, 1000, DECEMBER))) == expected
+
+
+def test_the_fullest_of_the_budgets_that_a_caller_may_see_speaks_by_what_is_charged():
+    own, team, everybody = ("virtual_key", 10, 100, NOW + 500), ("team", 600, 1000, DECEMBER), ("provider", 990, 1000, None)
+    assert standing(call_under(own, team, everybody))["overage-utilization"] == "0.60"
+    said = standing(call_under(("virtual_key", 70, 100, NOW + 500), team, everybody))
+    # A second that has begun is not over.
+    assert (said["overage-utilization"], said["reset"]) == ("0.70", str(NOW // 1000 + 1))
+
+
+def test_a_budget_that_never_resets_has_no_reset():
+    assert "reset" not in standing(call_under(("user", 1, 2, None)))
+
+
+@pytest.mark.parametrize("more", [{"client": "other"}, {"client": "codex"}, {"envelope": "bedrock"}])
+def test_others_get_nothing(more):
+    assert standing(call_under(("user", 1, 2, None), **more)) == {}
+
+
+def test_a_caller_without_a_budget_gets_nothing():
+    assert standing(call_under()) == standing(call_under(("model", 1, 2, None))) == {}

@@ -109,3 +109,21 @@ def test_an_answer_that_breaks_off_before_it_is_whole_is_an_error_in_words_and_c
     assert b"provider" in reply.body.lower()
     assert row["cost_nano"] > 0
     assert row["response_bytes"] == len(ANSWER) - 5
+
+
+CLAUDE_CODE = {"user_agent": "claude-cli/2.1.332 (external, cli)"}
+ACCOUNT_S_OWN = ("anthropic-ratelimit-unified-status: rejected", "anthropic-ratelimit-unified-5h-utilization: 0.9")
+
+
+@pytest.mark.parametrize("model", [DIRECT, RELAYED])
+@pytest.mark.parametrize("how", [plain, streamed], ids=["in one piece", "streamed"])
+def test_claude_code_learns_of_its_own_budget_and_nothing_of_the_account(gw, model, how):
+    script = plain(ANSWER, 200, *ACCOUNT_S_OWN) if how is plain else streamed(None, *ACCOUNT_S_OWN)
+    gw.fake.script = script
+    replies = [gw.post(ask(model=model, stream=how is streamed), **headers) for headers in (CLAUDE_CODE, {})]
+    own = {n.rpartition("unified-")[2]: v for n, v in replies[0].headers.items() if n.startswith("anthropic-ratelimit")}
+    assert int(own.pop("reset")) == int(own.pop("overage-reset"))
+    expected = {"status": "allowed", "overage-status": "allowed", "representative-claim": "overage", "overage-utilization": "0.00"}
+    assert own == expected
+    assert not [name for name in replies[1].headers if name.startswith("anthropic-ratelimit")]
+    assert replies[0].body == replies[1].body

@@ -33,6 +33,7 @@ exec "$@"
 """
 """Starts a command with the machine's managed settings, in the mounts of its own that ``ip netns exec`` gives it."""
 
+TEAM = {"id": "team-engineering", "name": "Engineering", "budget": {"max_limit": 100, "reset_duration": "1M"}}
 SETTINGS = {"env": {}, "cleanupPeriodDays": 7}
 
 
@@ -102,6 +103,12 @@ class Lab:
         terminal.shows("Press Enter to continue")
         terminal.keys("Enter")
 
+    def spend(self, dollars: int) -> None:
+        """Have the team spend this besides; less than nothing gives it back."""
+        headers = {"authorization": f"Bearer {self.gw.token}", "content-type": "application/json"}
+        body = json.dumps({"scope": "team/team-engineering", "amount": dollars, "reason": "a test"}).encode()
+        assert in_network(self.network, lambda: self.gw.request("POST", "/api/adjustments", body, headers)).status == 200
+
     def sign_ins(self) -> list[dict]:
         headers = {"authorization": f"Bearer {self.gw.token}"}
         found = in_network(self.network, lambda: self.gw.request("GET", "/api/sign-ins", headers=headers))
@@ -116,7 +123,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         policy = {
             "version": 1,
             "providers": {"anthropic": {"simulate": True}},
-            "teams": [{"id": "team-engineering"}],
+            "teams": [TEAM],
             "managed_settings": {"groups": {"eng": SETTINGS}},
             # So short that the client renews before each of its calls: it does five minutes before the end.
             "oidc": provider.policy(users="create", groups={"eng": "team-engineering"}, access_lifetime="4m"),
@@ -159,6 +166,22 @@ def test_the_real_client_signs_in_works_renews_and_signs_in_again_when_it_has_to
     assert signed_in["client"].startswith("claude-code/")
     # It keeps the settings that it has fetched.
     assert json.loads((home / ".claude/remote-settings.json").read_text())["cleanupPeriodDays"] == SETTINGS["cleanupPeriodDays"]
+    lab.spend(80)
+    terminal.keys("say hi once more", "Enter")
+    terminal.shows("You've used 80% of your usage credits · resets ")
+    terminal.keys("/usage", "Enter")
+    terminal.shows("Spend limit")
+    terminal.shows("80% used")
+    terminal.keys("Escape")
+    # An escape with letters right behind it would be another key.
+    terminal.shows("shift+tab to cycle")
+    lab.spend(20)
+    terminal.keys("say hi in vain", "Enter")
+    # As it stands, without what the client puts before other errors.
+    assert re.search(
+        r"● Budget exceeded: team Engineering has used \$100\.\d\d of \$100\.00, resets ", terminal.shows("Budget exceeded")
+    )
+    lab.spend(-90)
     lab.provider.left.add(ALICE["sub"])
     terminal.keys("say hi again", "Enter")
     terminal.shows("Your sign-in at this gateway has ended: sign in again (/login)")
