@@ -115,6 +115,25 @@ def test_what_the_others_have_used_since_is_looked_at_for_alerts():
     assert one.ledger.charged == set()
 
 
+def test_others_do_not_seem_to_have_used_less_while_a_charge_is_not_told():
+    world = World(2)
+    one, other = world.nodes
+    name = world.limit("hard").counter
+    for node in (one, other):
+        node.ledger.settle(node.call("hard", 10), {"usd": 10})
+        node.tell()
+    one.ledger.settle(one.call("hard", 5), {"usd": 5})
+    for node in (one, other):
+        for total in world.store.totals(node=node.standing.id).rows:
+            node.standing.learn(total)
+    assert (one.ledger.counters[name].used_by_all, other.ledger.counters[name].used_by_all) == (25, 20)
+    one.tell()
+    (total,) = world.store.totals(node="n1").rows
+    other.ledger.charged.clear()
+    other.standing.learn(total)
+    assert (other.ledger.counters[name].used_by_all, other.ledger.charged) == (25, {name})
+
+
 def test_slack_that_a_lowered_limit_has_no_room_for_is_given_back():
     world = World(2)
     one, other = world.nodes

@@ -230,8 +230,9 @@ def test_a_killed_node_is_charged_once_and_its_places_come_back(site: Site) -> N
     site.provider.script = held(go)
     with ThreadPoolExecutor(2) as pool:
         cut = [pool.submit(east.post, FIVE_CENTS, key) for key in ("vk-killed", "vk-one")]
-        # The store knows of both calls once others see what they hold.
+        # The store knows of both calls once others see what they hold. Until east has the only place, another node's call gets it.
         eventually(lambda: float(site.used("vk-killed")["reserved_usd"]) > 0.05)
+        eventually(lambda: site.used("vk-one", unit="concurrent")["reserved"] == 1)
         eventually(lambda: north.post(FIVE_CENTS, "vk-one").reason == "concurrency_limited")
         east.stop(signal.SIGKILL)
         for future in cut:

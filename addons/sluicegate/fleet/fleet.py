@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sluicegate.calls.record import Record
 from sluicegate.fleet.agent import Agent
@@ -22,10 +22,9 @@ from sluicegate.fleet.reaching import OneHost, OverNetwork
 from sluicegate.fleet.shipping import Ends
 from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.notices import channel_of
-from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew, Total
+from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew
 from sluicegate.fleet.store.reach import Reached, store_address
 from sluicegate.fleet.store.sql_store import SqlStore
-from sluicegate.limits.lease import Lease
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
@@ -36,9 +35,6 @@ from sluicegate.storage.errors import StoreError
 from sluicegate.storage.store import Store
 from sluicegate.storage.turn import Turn
 from sluicegate.values import Deny, Outcome, Reason
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("sluicegate")
 
@@ -82,7 +78,6 @@ class Fleet:
         self.on_policy: Callable[[], None] = lambda: None
         """Called where the store may have another policy; it must be quick."""
         self.membership.on_policy = self._look_at_policy
-        self._ledger = ledger
 
     def _open(self) -> SqlStore:
         return self._reached.open()
@@ -170,36 +165,13 @@ class Fleet:
     def _look_around(self) -> Iterable[Record]:
         """Learn what the windows of all nodes have come to; return the records of calls whose nodes have disappeared."""
         with self._watch_lock:
-            totals = self._watching.totals(self._since)
+            totals = self._watching.totals(self._since, self.id)
             found = self._watching.interrupted()
         self._since = totals.now
         for total in totals.rows:
-            self._learn(total)
+            self.standing.learn(total)
         ended = {"outcome": Outcome.INTERRUPTED.value, "estimated": 1, "latency_ms": None}
         return [{**record, **ended} for record in found if record.get("node") != self.name]
-
-    def _learn(self, total: Total) -> None:
-        """Note what others have used of a window, for those who look; whether a call fits is decided by leases."""
-        counter = self._ledger.counters.get(total.counter)
-        if counter is None:
-            # Windows follow each other from any of their beginnings.
-            self.standing.shared.anchors.setdefault(total.counter, total.start)
-            known = self.standing.shared.unused.get(total.counter)
-            self.standing.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
-            if known is None or (known.start, known.used_elsewhere) != (total.start, total.used):
-                self._ledger.charged.add(total.counter)
-            return
-        lease = counter.lease
-        if lease is None or lease.start > total.start:
-            return
-        own, held = (counter.used, counter.reserved) if counter.start == total.start else (0, 0)
-        if lease.start != total.start:
-            lease = counter.lease = Lease(total.start)
-        before = lease.used_elsewhere
-        lease.used_elsewhere, lease.held_elsewhere = total.used - own, max(0, total.held - held)
-        if lease.used_elsewhere != before:
-            # Any of the nodes may be the first to see that a budget has reached a threshold.
-            self._ledger.charged.add(total.counter)
 
 
 class Gateway(Protocol):

@@ -13,7 +13,7 @@ from sluicegate import __version__
 from sluicegate.fleet.asks import Ask
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.message import Message, ended_calls, held_in, new_drafts, positions_to_tell, room_wanted
-from sluicegate.fleet.store.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Position, Reply
+from sluicegate.fleet.store.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Position, Reply, Total
 from sluicegate.fleet.tracked import Tracked
 from sluicegate.limits.lease import Lease, SharedCounters, boot_clock
 from sluicegate.limits.ledger import Ledger
@@ -142,6 +142,33 @@ class Standing:
                 adopt(self.ledger, granted.counter, granted.start, tracked.end_of(granted.start), granted.spent)
                 answers[granted.counter] = granted
         return answers
+
+    def learn(self, total: Total) -> None:
+        """Note what others have used of a window, for those who look; whether a call fits is decided by leases. From any thread.
+
+        What is taken from the sum is what this node had told by then, not what it has by now: else the others would seem to have
+        used less for as long as a charge is not told, and a threshold that was announced could be announced again.
+        """
+        used, held = total.used - total.own_used, max(0, total.held - total.own_held)
+        counter = self.ledger.counters.get(total.counter)
+        if counter is None:
+            # Windows follow each other from any of their beginnings.
+            self.shared.anchors.setdefault(total.counter, total.start)
+            known = self.shared.unused.get(total.counter)
+            self.shared.unused[total.counter] = Lease(total.start, used_elsewhere=total.used, held_elsewhere=total.held)
+            if known is None or (known.start, known.used_elsewhere) != (total.start, total.used):
+                self.ledger.charged.add(total.counter)
+            return
+        lease = counter.lease
+        if lease is None or lease.start > total.start:
+            return
+        if lease.start != total.start:
+            lease = counter.lease = Lease(total.start)
+        before = lease.used_elsewhere
+        lease.used_elsewhere, lease.held_elsewhere = used, held
+        if used != before:
+            # Any of the nodes may be the first to see that a budget has reached a threshold.
+            self.ledger.charged.add(total.counter)
 
     def is_due(self, now: int) -> bool:
         """Return whether there is something to tell, or slack that others may wait for."""

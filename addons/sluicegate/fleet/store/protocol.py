@@ -180,6 +180,9 @@ class Total(NamedTuple):
     end: int | None
     used: int
     held: int
+    own_used: int
+    own_held: int
+    """What is in both of the node that asks, as it last told."""
 
 
 class Totals(NamedTuple):
@@ -228,8 +231,8 @@ class FleetStore(Protocol):
     def adjust(self, correction: Correction) -> int:
         """Correct what a window has used; return the change that was made."""
 
-    def totals(self, since: int = 0) -> Totals:
-        """Return the windows that have changed since a time of the store, or all."""
+    def totals(self, since: int = 0, node: str = "") -> Totals:
+        """Return the windows that have changed since a time of the store, or all; of each also what a node has told of it."""
 
     def interrupted(self) -> list[Mapping[str, Any]]:
         """Return the records of calls that expired nodes had in flight, until their nodes return."""

@@ -226,12 +226,11 @@ class SqlStore(AlertClaims):
             )
         return change
 
-    def totals(self, since: int = 0) -> Totals:
-        """Return the windows that have changed since a time of the store, or all."""
+    def totals(self, since: int = 0, node: str = "") -> Totals:
+        """Return the windows that have changed since a time of the store, or all; of each also what a node has told of it."""
+        changed = since - OVERLAP_MS
         with self._transaction() as run:
-            ((now,),), rows = run(
-                (sql.NOW, ()), (sql.TOTALS, (since - OVERLAP_MS - sql.CHANGED_MS, since - OVERLAP_MS)), commit=True
-            )
+            ((now,),), rows = run((sql.NOW, ()), (sql.TOTALS, (node, node, changed - sql.CHANGED_MS, changed)), commit=True)
         return Totals(now, tuple(Total(*row) for row in rows))
 
     def interrupted(self) -> list[Mapping[str, Any]]:

@@ -147,7 +147,9 @@ NOTE_CORRECTION = "INSERT INTO fleet_corrections (id, counter, starts_at, amount
 
 TOTALS = """
 SELECT w.counter, w.starts_at, w.ends_at, {greatest}(0, CAST(w.adjusted + coalesce(sum(p.spent + p.provisional), 0) AS bigint)),
-  CAST(coalesce(sum(p.held), 0) AS bigint)
+  CAST(coalesce(sum(p.held), 0) AS bigint),
+  CAST(coalesce(sum(CASE WHEN p.node = ? THEN p.spent + p.provisional END), 0) AS bigint),
+  CAST(coalesce(sum(CASE WHEN p.node = ? THEN p.held END), 0) AS bigint)
 FROM fleet_windows w LEFT JOIN fleet_positions p ON p.counter = w.counter AND p.starts_at = w.starts_at
 WHERE (w.counter, w.starts_at) IN (
   SELECT counter, starts_at FROM fleet_positions WHERE changed_at >= ?
