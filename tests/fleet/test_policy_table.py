@@ -13,6 +13,7 @@ import pytest
 from sluicegate.database import connection
 from sluicegate.fleet.entries.rows import BY_NAME, own_entries, write_entry
 from sluicegate.fleet.policy import copy
+from sluicegate.fleet.policy.moving import MoveError, pull
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.policy.table import KEPT_VERSIONS, PolicyTable, UnknownOutcome
 from sluicegate.fleet.store.protocol import FleetError
@@ -59,7 +60,7 @@ def engine(tmp_path):
 
 def test_one_of_two_writers_wins_and_old_versions_go(engine):
     table = PolicyTable(engine)
-    assert (table.number(), table.newest()) == (0, None)
+    assert (table.head(), table.newest()) == ((0, ""), None)
     assert table.put(0, {"p.yaml": "1"}, written("a"), "north") == 1
     assert table.put(0, {"p.yaml": "2"}, written("b"), "south") is None
     assert table.put(1, {"p.yaml": "2"}, written("b"), "south") == 2
@@ -108,6 +109,57 @@ def test_a_node_goes_by_its_copy_only_until_it_has_asked(engine, tmp_path):
     engine.before = False
     assert started.fetch()
     assert refusal_of_copy(started) is None
+
+
+@pytest.mark.parametrize(
+    "files",
+    ["{nope", "[1]", '{"p.yaml": 5}', '{"../p.yaml": "version: 1"}', '{"/tmp/p.yaml": "version: 1"}', '{".bashrc": "x"}', "{}"],
+)
+def test_a_row_that_is_no_policy_stops_nobody_and_is_written_nowhere(engine, tmp_path, files):
+    table, state = PolicyTable(engine), tmp_path / "state"
+    state.mkdir()
+    source, before = StoreSource(tmp_path / "local.yaml", state, table, "north"), {"p.yaml": "version: 1\n"}
+    assert source.put(0, before, written("a")) == 1
+    with engine.transaction() as run:
+        run(("INSERT INTO fleet_policy VALUES (2, 't', 'b', ?, 0, 'x', 'push', 'y', 'z')", (files,)), commit=True)
+    assert source.fetch()
+    with pytest.raises(PolicyError, match="version 2 in the store is none that sluicegate has written"):
+        source.read()
+    newest = table.newest()
+    assert newest is not None
+    with pytest.raises(MoveError, match="version 2 in the store, revision b, is none"):
+        pull(newest, tmp_path / "out", replace=True, write=True)
+    assert not (tmp_path / "out").exists()
+    kept = copy.load(state)
+    assert kept is not None
+    assert kept.files == before
+    # What came before and after it can be read.
+    assert source.put(2, before, written("c")) == 3
+    assert [bool(v.files) for v in table.since(0, 10)] == [True, False, True]
+
+
+def test_a_store_that_was_restored_is_followed_and_the_log_says_so(engine, tmp_path, caplog):
+    source = StoreSource(tmp_path / "local.yaml", tmp_path, PolicyTable(engine), "north")
+    for number, revision in enumerate("abc"):
+        source.put(number, {"p.yaml": f"# {revision}"}, written(revision))
+    seen = [source.fingerprint()]
+    # From a backup of version 2, and edited since: as many versions as before.
+    with engine.transaction() as run:
+        files = '{"p.yaml": "# other"}'
+        run(("UPDATE fleet_policy SET revision = 'd', files = ? WHERE number = 3", (files,)), commit=True)
+    assert source.fetch()
+    assert source.read() == {Path("store/p.yaml"): b"# other"}
+    seen.append(source.fingerprint())
+    with engine.transaction() as run:
+        run(("DELETE FROM fleet_policy WHERE number > 2", ()), commit=True)
+    assert source.fetch()
+    seen.append(source.fingerprint())
+    assert len(set(seen)) == 3
+    told = [r.getMessage() for r in caplog.records]
+    assert [("sluicegate policy restore c" in one, "sluicegate policy restore d" in one) for one in told] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_an_entry_of_a_folder_that_was_set_back_is_another_one(tmp_path):

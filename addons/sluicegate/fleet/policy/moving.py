@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sluicegate.atomic_write import stage, sync_folder
 from sluicegate.fleet.policy.opening import reached_from, server_of_local, table_of
-from sluicegate.fleet.policy.table import PolicyTable, Version
+from sluicegate.fleet.policy.table import PolicyTable, Version, is_file_name
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.diff import Difference, compare_policies, summarize
 from sluicegate.policy.loader import PolicyError, load, policy_files, policy_from_files, read_files
@@ -64,6 +64,8 @@ def plan_push(store: Store, path: Path, env: Mapping[str, str], now: int) -> Pus
         files = {file.name: text.decode() for file, text in data.items()}
     except UnicodeDecodeError as e:
         raise PolicyError([Problem(str(path), 0, "", "is not UTF-8 text")]) from e
+    if bad := [name for name in files if not is_file_name(name)]:
+        raise MoveError(f"{bad[0]}: a policy in the store has files that are named like policy.yaml or policy.yml")
     present = store.table.newest()
     before = None if present is None else _policy_of(present, env, now)
     changes = compare_policies(before.file, policy.file) if before is not None else []
@@ -92,6 +94,8 @@ def pull(version: Version, folder: Path, *, replace: bool, write: bool) -> list[
 
     A file that is there and differs is replaced only if ``replace``. The folder is made, if it does not exist.
     """
+    if not version.files:
+        raise MoveError(f"version {version.number} in the store, revision {version.revision}, is none that sluicegate has written")
     present = {file.name: file.read_bytes() for file in policy_files(folder)} if folder.is_dir() else {}
     wanted = {name: text.encode() for name, text in version.files.items()}
     if stray := sorted(present.keys() - wanted.keys()):

@@ -76,7 +76,8 @@ class StoreSource:
         """Ask the store which version is in force, and fetch it if it is another; return whether the store has answered."""
         with self._lock:
             try:
-                newest = self.table.newest() if self._held is None or self.table.number() != self._held.number else self._held
+                # A store that was restored counts to the same number a second time.
+                newest = self._held if self._held is not None and self.table.head() == self._held[:2] else self.table.newest()
             except FleetError as e:
                 if self.error is None and self._held is not None:
                     logger.warning(
@@ -93,9 +94,21 @@ class StoreSource:
         self.error, self.is_confirmed = None, True
         if newest is None or newest is self._held:
             return
+        if (held := self._held) is not None and newest.number <= held.number:
+            logger.warning(
+                "The policy in the store has gone back from version %d, revision %s, to version %d, revision %s, as where the store "
+                "was restored from a backup: keys that were revoked since are valid again. If that is not meant: sluicegate policy "
+                "restore %s",
+                held.number,
+                held.revision,
+                newest.number,
+                newest.revision,
+                held.revision,
+            )
         self._held = newest
         try:
-            copy.save(self.state_dir, newest)
+            if newest.files:
+                copy.save(self.state_dir, newest)
         except OSError as e:
             logger.warning("The copy of the policy in %s cannot be written: %s", self.state_dir, e.strerror)
 
@@ -112,13 +125,17 @@ class StoreSource:
 
     def fingerprint(self) -> Fingerprint:
         """Return the version that this node has."""
-        return (self.number,)
+        held = self._held
+        return (0, "") if held is None else held[:2]
 
     def read(self) -> Mapping[Path, bytes]:
         """Return the contents of its files. Raises PolicyError where the store has none."""
         held = self._held
         if held is None:
             raise PolicyError([Problem(str(self.local), 0, "policy.source", f"the store has no policy yet; {PUSH}")])
+        if not held.files:
+            why = f"version {held.number} in the store is none that sluicegate has written; {PUSH} --replace {held.revision}"
+            raise PolicyError([Problem(str(FOLDER), 0, "", why)])
         return _contents(held)
 
     def require(self, policy: Policy) -> None:
@@ -193,7 +210,7 @@ class _Next:
         number = self._source.put(self._expected, self._files, written)
         if number is None:
             raise FilesChangedError
-        return (number,)
+        return (number, written.revision)
 
 
 def _contents(version: Version) -> dict[Path, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -22,7 +22,7 @@ KEPT_VERSIONS = 200
 _COLUMNS = "number, revision, files, put_at, who, action, summary, node"
 _NEWEST = f"SELECT {_COLUMNS} FROM fleet_policy ORDER BY number DESC LIMIT 1"  # noqa: S608
 _SINCE = f"SELECT {_COLUMNS} FROM fleet_policy WHERE number > ? ORDER BY number LIMIT ?"  # noqa: S608
-_NUMBER = "SELECT coalesce(max(number), 0) FROM fleet_policy"
+_HEAD = "SELECT number, revision FROM fleet_policy ORDER BY number DESC LIMIT 1"
 _PUT = """
 INSERT INTO fleet_policy (number, token, revision, files, put_at, who, action, summary, node)
 SELECT CAST(? AS bigint), CAST(? AS text), CAST(? AS text), CAST(? AS text), {now}, CAST(? AS text), CAST(? AS text),
@@ -31,8 +31,6 @@ WHERE (SELECT coalesce(max(number), 0) FROM fleet_policy) = ? ON CONFLICT (numbe
 """
 _PRUNE = "DELETE FROM fleet_policy WHERE number <= ?"
 _HAS = "SELECT 1 FROM fleet_policy WHERE number = ? AND token = ?"
-_OLD = "SELECT number, files FROM fleet_policy WHERE number < (SELECT max(number) FROM fleet_policy)"
-_DROP = "DELETE FROM fleet_policy WHERE number IN (SELECT CAST([[0]] AS bigint) FROM {each})"
 
 
 class Version(NamedTuple):
@@ -42,7 +40,7 @@ class Version(NamedTuple):
     """Counts up from 1."""
     revision: str
     files: Mapping[str, str]
-    """The texts of its files by name."""
+    """The texts of its files by name; none where sluicegate has not written them."""
     put_at: int
     """Epoch milliseconds by the store's clock."""
     who: str
@@ -63,10 +61,10 @@ class PolicyTable:
         self._engine = engine
         self._is_migrated = False
 
-    def number(self) -> int:
-        """Return the number of the version in force, 0 where there is none."""
-        ((number,),) = self._ask(_NUMBER)
-        return int(number)
+    def head(self) -> tuple[int, str]:
+        """Return the number and the revision of the version in force, 0 and nothing where there is none."""
+        rows = self._ask(_HEAD)
+        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, "")
 
     def newest(self) -> Version | None:
         """Return the version in force."""
@@ -106,14 +104,6 @@ class PolicyTable:
             raise error
         return number
 
-    def old(self) -> list[tuple[int, Mapping[str, str]]]:
-        """Return the files of every version that is not in force any more."""
-        return [(int(number), orjson.loads(files)) for number, files in self._ask(_OLD)]
-
-    def drop(self, numbers: Sequence[int]) -> None:
-        """Delete versions."""
-        self._ask(_DROP, orjson.dumps([[number] for number in numbers]).decode())
-
     def _ask(self, sql: str, *values: object) -> list[Row]:
         self._prepare()
         with self._engine.transaction() as run:
@@ -132,4 +122,20 @@ class PolicyTable:
 
 def _version(row: Row) -> Version:
     number, revision, files, *about = row
-    return Version(int(number), revision, orjson.loads(files), *about)
+    return Version(int(number), revision, _files(files), *about)
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a file of a policy may be called so: as one that is read in a folder, and lies in no other folder."""
+    return name.endswith((".yaml", ".yml")) and not name.startswith((".", "#", "~")) and not set(name) & set("/\\\0")
+
+
+def _files(text: str) -> Mapping[str, str]:
+    """Return the files in a row; none where it is not one of ours: whoever can write to the store is not to break what reads it."""
+    try:
+        files = orjson.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(files, dict) or not all(is_file_name(name) and isinstance(data, str) for name, data in files.items()):
+        return {}
+    return files
