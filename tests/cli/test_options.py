@@ -68,9 +68,9 @@ def test_short_forms_of_limits():
     assert (parse_dollars("$2.50"), parse_dollars("10")) == (2.5, 10)
 
 
-def test_a_name_that_ends_in_a_percent_sign_is_printed(capsys):
-    print_table([{"name": "up to 100 %"}, {"name": "50%"}], {"name": "name"})
-    assert capsys.readouterr().out.split() == ["name", "up", "to", "100", "%", "50%"]
+def test_a_name_is_printed_as_text_whatever_it_is(capsys):
+    print_table([{"name": "up to 100 %"}, {"name": "50%"}, {"name": "a\x1b]0;title\x07"}], {"name": "name"})
+    assert capsys.readouterr().out.split() == ["name", "up", "to", "100", "%", "50%", "a\\x1b]0;title\\x07"]
 
 
 def test_the_shell_completes_commands():

@@ -178,6 +178,9 @@ def test_an_entry_of_a_folder_that_was_set_back_is_another_one(tmp_path):
     with connection(tmp_path / "two/s.db", "rw") as conn:
         write_entry(conn, first)
         write_entry(conn, first._replace(kind="of a newer version"))
+        for odd in ([1], {"at": {"x": 1}}, {"files": "n"}):
+            with pytest.raises(ValueError, match=r"no columns|another form|base64|[Pp]adding"):
+                write_entry(conn, first._replace(kind="revision", values=odd))
         assert own_entries(conn, BY_NAME["audit"], again, 10, ("n1", "north")) == (again, [])
     entries, total = AuditTrail(tmp_path / "two/s.db").read(limit=10, node="north", here="south")
     assert (total, [e["entity_id"] for e in entries]) == (1, ["vk-one"])

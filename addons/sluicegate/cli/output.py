@@ -16,6 +16,8 @@ import typer
 
 from sluicegate.values import dollar_texts, nano_of
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
 _BUDGET_SHARE = re.compile(r"\$.* (\d+)%")
 """A budget as ``budget_cell`` writes it, and the share that is used."""
 
@@ -89,7 +91,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], w
 
 def _cell(text: Any, value: Any) -> Any:
     """Return a cell. Names are written by people, so they are never read as markup."""
-    shown = "" if value is None else str(value)
+    # Some names come over a network, and none is to move the cursor or set a terminal's title.
+    shown = "" if value is None else _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(value))
     style = {"inactive": "red", "expired": "red", "active": "green", "fail": "red", "warn": "yellow", "ok": "green"}.get(shown, "")
     if budget := _BUDGET_SHARE.fullmatch(shown):
         share = int(budget[1])

@@ -72,7 +72,10 @@ class Records:
 
         def work(conn: psycopg.Connection) -> Arrived:
             rows = conn.execute(_READ, (node, after, limit)).fetchall()
-            return Arrived(rows[-1][0] if rows else after, [orjson.loads(text) for _, text in rows if text is not None])
+            found = [orjson.loads(text) for _, text in rows if text is not None]
+            # What has another form was not written by a gateway, and stops none.
+            records = [record for record in found if isinstance(record, dict) and isinstance(record.get("id"), str)]
+            return Arrived(rows[-1][0] if rows else after, records)
 
         return self.session.run(work)
 

@@ -146,6 +146,10 @@ class Shipping:
                 if self.error is None:
                     logger.warning("Records cannot be exchanged with the fleet's store; they stay here until they can: %s", e)
                 self.error = str(e)
+            except Exception as e:
+                # The thread has to go on: own records are delivered by it, and erasures carried out.
+                logger.exception("Records cannot be exchanged with the fleet's store")
+                self.error = str(e) or type(e).__name__
             else:
                 if self.error is not None:
                     logger.warning("Records are exchanged with the fleet's store again")

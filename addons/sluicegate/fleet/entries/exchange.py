@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from sluicegate.fleet.entries.rows import KINDS, own_entries, write_entry
 from sluicegate.fleet.entries.table import Entries
 from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.storage.store import read_meta
+
+logger = logging.getLogger("sluicegate")
 
 PER_BATCH = 50
 
@@ -59,7 +62,11 @@ class Exchange:
             fetch_records()
         with connection(self._database, "rw") as conn, transaction(conn):
             for entry in found:
-                write_entry(conn, self._erasing.entry_without_erased(entry))
+                try:
+                    write_entry(conn, self._erasing.entry_without_erased(entry))
+                except (ValueError, TypeError, AttributeError, LookupError) as e:
+                    # Whoever can write to the store is not to stop what comes after it.
+                    logger.warning("Entry %s in the fleet's store is left out, as no gateway has written it: %s", entry.id, e)
             _set_meta(conn, FETCHED, position)
         return True
 

@@ -61,10 +61,15 @@ def own_entries(conn: sqlite3.Connection, kind: Kind, after: int, limit: int, no
 
 
 def write_entry(conn: sqlite3.Connection, entry: Entry) -> None:
-    """Write another node's entry; what this version does not know of it is left out. Raises sqlite3.Error."""
+    """Write another node's entry; what this version does not know of it is left out.
+
+    Raises sqlite3.Error, and ValueError for one that no gateway has written.
+    """
     kind = BY_NAME.get(entry.kind)
     if kind is None:
         return
+    if not isinstance(entry.values, Mapping):
+        raise ValueError("it has no columns")
     marks = ",".join("?" * (len(kind.columns) + 1))
     values = [_received(name, entry.values.get(name)) for name in kind.columns]
     sql = f"INSERT OR IGNORE INTO {kind.table} ({','.join(kind.columns)},node) VALUES ({marks})"  # noqa: S608
@@ -76,4 +81,6 @@ def _sent(value: Any) -> Any:
 
 
 def _received(name: str, value: Any) -> Any:
-    return base64.b64decode(value) if name == "files" and value is not None else value
+    if not isinstance(value, str | int | float | None):
+        raise ValueError(f"its {name} has another form")
+    return base64.b64decode(str(value)) if name == "files" and value is not None else value

@@ -96,8 +96,8 @@ class StoreSource:
             return
         if (held := self._held) is not None and newest.number <= held.number:
             logger.warning(
-                "The policy in the store has gone back from version %d, revision %s, to version %d, revision %s, as where the store "
-                "was restored from a backup: keys that were revoked since are valid again. If that is not meant: sluicegate policy "
+                "The policy in the store has gone back from version %d, revision %s, to version %d, revision %s, as where it was "
+                "restored from a backup: keys that were revoked since are valid again. If that is not meant: sluicegate policy "
                 "restore %s",
                 held.number,
                 held.revision,
