@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ Mode = Literal["ro", "rw", "rwc"]
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a thread waits for another connection's lock. The proxy's loop must never wait that long."""
+
+LOG_ATTEMPTS, LOG_INTERVAL_S = 100, 0.01
+"""How many times, and how often, a file that others are making is asked to keep a log."""
 
 
 def connect(path: Path, mode: Mode, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> sqlite3.Connection:
@@ -35,12 +39,29 @@ def open_private(path: Path) -> sqlite3.Connection:
     conn = connect(path, "rw")
     try:
         # What is deleted is overwritten, not merely unlinked, and its room goes back to the file system.
-        for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
-            conn.execute(f"PRAGMA {pragma}")
+        conn.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        keep_log(conn)
+        conn.execute("PRAGMA synchronous=NORMAL")
+        conn.execute("PRAGMA secure_delete=ON")
     except BaseException:
         conn.close()
         raise
     return conn
+
+
+def keep_log(conn: sqlite3.Connection) -> None:
+    """Let the database write ahead to a log, so that readers and its writer do not wait for each other. Raises sqlite3.Error.
+
+    Where several processes make a file at the same moment SQLite refuses this at once, whatever its time-out.
+    """
+    for attempt in range(LOG_ATTEMPTS):
+        try:
+            conn.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or attempt == LOG_ATTEMPTS - 1:
+                raise
+            time.sleep(LOG_INTERVAL_S)
 
 
 def uri_of(path: Path, mode: Mode) -> str:

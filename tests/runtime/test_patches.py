@@ -121,4 +121,4 @@ def test_a_row_is_applied_once(moved, exits):
 
 
 def test_what_guards_security_refuses():
-    assert {row.name for row in PATCHES if row.on_mismatch == "refuse"} == {"trailers", "answer_size", "dial"}
+    assert {row.name for row in PATCHES if row.on_mismatch == "refuse"} == {"trailers", "answer_size", "dial", "listen"}

@@ -102,8 +102,8 @@ PLANTED = {
     ),
     "a body judged otherwise than it reads": (
         "sluicegate/providers/anthropic/request.py",
-        "stream=stream,",
-        "stream=stream and {mark} not in body,",
+        "stream=settings.stream,",
+        "stream=settings.stream and {mark} not in body,",
         "was judged as ('claude-opus-5-5', False), and the provider read ('claude-opus-5-5', True)",
     ),
     "a call that costs nothing": (

@@ -38,7 +38,7 @@ def test_the_block_that_changed_is_named_over_rest_with_what_it_cost(scene):
     lost = script.used[2].read + script.used[2].write_5m - script.used[3].read
     assert found["lost_tokens"] == lost
     assert float(found["lost_usd"]) == pytest.approx(lost * (5 - 0.20) / 1e6)
-    ids = [row["id"] for row in gw.rows("SELECT id FROM calls ORDER BY rowid")]
+    ids = [row["id"] for row in gw.calls(len(script.used))]
     assert (found["call_id"], found["before_call_id"]) == (ids[3], ids[2])
     totals = shown["totals"]
     assert (totals["calls"], totals["breaks"]) == (5, 1)

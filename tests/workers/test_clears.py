@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sluicegate.caching.answer_file import AnswerFile
+from sluicegate.caching.cache_key import KEY_BYTES
 from sluicegate.caching.entry import Entry, Owner
 from sluicegate.workers.clears import Clears
 
@@ -32,7 +33,7 @@ def test_what_another_worker_keeps_is_found_and_counted(tmp_path: Path) -> None:
     one, two = AnswerFile(tmp_path / "cache.db"), AnswerFile(tmp_path / "cache.db")
     owner = Owner("virtual_key", "vk", "vk", None, None, None)
     assert one.keys_since(0) == (0, [])
-    entry = Entry(b"k" * 16, 1_000, 9_000, owner, "anthropic", "claude", "application/json", body=b"{}")
+    entry = Entry(b"k" * KEY_BYTES, 1_000, 9_000, owner, "anthropic", "claude", "application/json", body=b"{}")
     assert two.put(entry, 1 << 20) == []
     number, keys = one.keys_since(0)
     assert keys == [entry.key]

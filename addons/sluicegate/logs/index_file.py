@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sluicegate.database import Mode, connect, connection, uri_of
+from sluicegate.database import Mode, connect, connection, keep_log, uri_of
 from sluicegate.logs.index import COPY, FACET, INDEXES, KINDS, MEASURES, VERSION, adjust, tables
 from sluicegate.logs.past_calls import seeding
 
@@ -106,7 +106,7 @@ class Index:
                 conn.close()
                 self._discard()
                 return self._open()
-            conn.execute("PRAGMA journal_mode=WAL")
+            keep_log(conn)
             conn.execute("PRAGMA synchronous=NORMAL")
             if not version:
                 with conn:

@@ -27,7 +27,7 @@ PROVIDER_NAME = re.compile(r"^[a-z][a-z0-9_-]{0,39}$")
 
 RESERVED_NAMES = frozenset(
     {"api", "static", "v1", "v1alpha", "v1beta", "v1beta1", "upload", "download", "mcp-registry", "health", "ready", "metrics"}
-    | {"setup", "login", "logout", "admin", "sluicegate", "none", "all"}
+    | {"setup", "login", "logout", "oauth", "device", "managed", "admin", "sluicegate", "none", "all"}
 )
 """First segments of paths on our own port that lead elsewhere, and words that would be taken for something else."""
 

@@ -19,7 +19,7 @@ from sluicegate.calls.adjustment import Adjustment
 from sluicegate.calls.learning import Learned, LearnedKey, Ratio
 from sluicegate.calls.limit_checks import from_row, to_row
 from sluicegate.calls.record import COLUMNS, Record
-from sluicegate.database import connect, connection, transaction
+from sluicegate.database import connect, connection, keep_log, transaction
 from sluicegate.limits.changes import Changes, ReservationRow
 from sluicegate.limits.claims import Claim, Reservation
 from sluicegate.limits.corrections import WaitingCorrection
@@ -86,7 +86,7 @@ class Store:
         try:
             self._conn = connect(path, "rwc")
             path.chmod(0o600)
-            self._conn.execute("PRAGMA journal_mode=WAL")
+            keep_log(self._conn)
             self._conn.execute("PRAGMA synchronous=NORMAL")
             migrate(self._conn)
             # What is deleted is overwritten where that costs no further write, such as the drafts of calls that have ended.

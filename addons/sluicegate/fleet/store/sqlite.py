@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sluicegate.database import connect
+from sluicegate.database import connect, keep_log
 from sluicegate.fleet.store.engine import Dialect, Row, Run, Statement
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.fleet.store.sql_store import SqlStore
@@ -66,7 +66,7 @@ class SqliteEngine:
             conn = connect(self._path, "rwc", BUSY_TIMEOUT_MS)
             try:
                 self._path.chmod(0o600)
-                conn.execute("PRAGMA journal_mode=WAL")
+                keep_log(conn)
                 # A lease that was granted must not be forgotten when the machine loses its power.
                 conn.execute("PRAGMA synchronous=FULL")
                 conn.create_function("now_ms", 0, self._clock)
