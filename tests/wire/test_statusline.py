@@ -20,6 +20,7 @@ from support.real_clients import program
 pytestmark = pytest.mark.wire
 
 MONTH = {"max_limit": 50, "reset_duration": "1M"}
+SESSION = json.dumps({"model": {"id": "claude-opus-5-5"}, "rate_limits": {"five_hour": {"used_percentage": 12}}})
 UNANSWERED = "sluicegate: the gateway does not answer\n"
 
 
@@ -48,6 +49,15 @@ def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
     for unusable, why in (("vk-off", "is inactive"), ("vk-old", "has expired"), ("vk-nobody", "is unknown")):
         assert answered("--gateway", gw.url, "--key", unusable) == f"sluicegate: the virtual key {why}\n"
     assert json.loads(answered("--json", "--gateway", gw.url, "--key", VK))["virtual_key_id"] == VK
+    told = json.loads(
+        sluicegate(
+            "statusline", "--format", "json", stdin=SESSION, env={"ANTHROPIC_BASE_URL": gw.url, "ANTHROPIC_API_KEY": VK}
+        ).stdout
+    )
+    limit = told["rate_limits"].pop("spend_limit")
+    assert told == json.loads(SESSION)
+    assert (limit["limit_usd"], limit["period"], 0 < limit["used_usd"] < 0.01) == (50, "monthly", True)
+    assert statusline("--format", "json", "--gateway", "http://127.0.0.1:9", "--key", VK) == "{}\n"
     assert statusline() == "sluicegate: no gateway and virtual key in the environment\n"
     assert statusline("--gateway", "http://127.0.0.1:9", "--key", VK) == UNANSWERED
     assert statusline("--gateway", "nonsense", "--key", VK) == UNANSWERED

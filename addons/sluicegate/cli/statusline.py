@@ -20,9 +20,15 @@ from typing import Annotated, Any
 import typer
 
 from sluicegate.cli.options import Settings, command_class
+from sluicegate.cli.output import fail
 
 TIMEOUT_S = 1.5
 """Time to wait for the gateway; short, because the line is drawn at every prompt."""
+
+MAX_SESSION_CHARS = 1 << 20
+"""The most that is read of what the client gives; it gives some kilobytes."""
+
+FORMATS = ("text", "json")
 
 _UNUSABLE: dict[int, str] = {HTTPStatus.UNAUTHORIZED: "is unknown", HTTPStatus.FORBIDDEN: "has expired"}
 """What is the matter with a key, by the status of the answer."""
@@ -38,19 +44,29 @@ def register(app: typer.Typer) -> None:
 def statusline(
     ctx: typer.Context,
     colour: Annotated[bool, typer.Option("--colour/--no-colour", help="Colour what is nearly used up.")] = True,
+    form: Annotated[
+        str, typer.Option("--format", help="text; or json: what Claude Code gives such programs, with rate_limits.spend_limit.")
+    ] = "text",
 ) -> None:
     """Print one line: what is left of the limits the virtual key falls under, and when they reset.
 
     Gateway and key are taken from HTTPS_PROXY or ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY. It always prints a line and
-    exits with 0, because it is drawn below the user's prompt.
+    exits with 0, because it is drawn below the user's prompt. With --format json it passes on what Claude Code gives it on its
+    input, with the fullest budget added, for another program that draws the line.
 
     Example: sluicegate statusline --gateway http://127.0.0.1:8080 --key vk-dev-alice
     """
     from sluicegate.cli import statusline_text
 
+    if form not in FORMATS:
+        fail(f"--format {form}: choose one of {', '.join(FORMATS)}", 2)
+
     settings: Settings = ctx.obj
     gateway, key = statusline_text.gateway_and_key(os.environ)
     gateway, key = settings.gateway or gateway, settings.key or key
+    if form == "json":
+        _print_session(gateway, key)
+        return
     if not gateway or not key:
         print("sluicegate: no gateway and virtual key in the environment")
         return
@@ -66,6 +82,25 @@ def statusline(
             print(statusline_text.format_line(quota, int(time.time() * 1000), zone, colour=colour))
         except (KeyError, TypeError, ValueError, AttributeError):
             print(f"sluicegate: {NOT_A_GATEWAY}")
+
+
+def _print_session(gateway: str | None, key: str | None) -> None:
+    """Print the client's object with what is left; as it came, where that cannot be known."""
+    from sluicegate.cli.statusline_json import with_spend_limit
+
+    session: dict[str, Any] = {}
+    try:
+        given = json.loads("{}" if sys.stdin.isatty() else sys.stdin.read(MAX_SESSION_CHARS))
+        session = given if isinstance(given, dict) else {}
+    except ValueError:
+        pass
+    quota = _fetch_quota(gateway, key)[0] if gateway and key else None
+    try:
+        session = session if quota is None else with_spend_limit(session, quota)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # It is not from a gateway.
+        pass
+    print(json.dumps(session))
 
 
 def _fetch_quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:

@@ -40,8 +40,8 @@ class LimitText:
 
 def format_line(quota: Mapping[str, Any], now: int, zone: tzinfo, *, colour: bool = True) -> str:
     """Return the line: the tightest budget first, then other limits nearly used up. ``now`` is in epoch milliseconds."""
-    budgets = sorted((_budget(b, now, zone) for b in _narrowest_first(quota["budgets"])), key=_by_tightness)
-    rates = sorted((r for x in _narrowest_first(quota["rate_limits"]) for r in _rates(x, now, zone)), key=_by_tightness)
+    budgets = sorted((_budget(b, now, zone) for b in narrowest_first(quota["budgets"])), key=_by_tightness)
+    rates = sorted((r for x in narrowest_first(quota["rate_limits"]) for r in _rates(x, now, zone)), key=_by_tightness)
     shown = budgets[:1] + [b for b in budgets[1:2] if b.share >= WARNING_SHARE]
     shown += [r for r in rates if r.share >= RATE_LIMIT_SHARE][: 3 - len(shown)] or ([] if shown else rates[:1])
     if not shown:
@@ -50,7 +50,7 @@ def format_line(quota: Mapping[str, Any], now: int, zone: tzinfo, *, colour: boo
     return " ".join([_bar(first.share, colour), " · ".join(_paint_if_near(x, colour) for x in shown)])
 
 
-def _narrowest_first(limits: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def narrowest_first(limits: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Sort limits from the key's own to those it shares with most others."""
     return sorted(limits, key=lambda x: LEVELS_NARROWEST_FIRST.index(x["source"]))
 
