@@ -174,7 +174,7 @@ class Services:
         self.live_calls, self.printer = LiveCalls(), Printer()
         self.sessions, self.attempts = (Sessions(), Attempts()) if worker is None else shared_sign_in(state_dir)
         self.metrics, self.telemetry = Metrics(self), Telemetry(self)
-        self.scrape = None if worker is None else Scrape(worker.number, state_dir, self.metrics.render)
+        self.scrape = None if worker is None else Scrape(worker.number, state_dir, self.metrics.render, self.metrics.cache_counts)
         self.notifier = Notifier(self, self.database, claims=None if self.fleet is None else self.fleet.alerts)
         self.notifier.is_our_turn = self.turn.is_ours
         self.logs = Logs(self.database, self.clock, self.writer.want_agreement, keeps_undelivered=self.delivers_records)

@@ -198,6 +198,39 @@ def test_an_edit_is_in_the_history_and_on_the_trail_once(workers: Workers) -> No
             assert len(asked(conn, "/api/audit", **token)[1]["entries"]) == 2
 
 
+def test_what_the_cache_did_is_of_all_workers(workers: Workers) -> None:
+    connections = list(workers.connected().values())
+    token = {"authorization": f"Bearer {workers.token}"}
+
+    def switch(enabled: bool) -> None:
+        revision = {"if_match": asked(connections[0], "/api/features", **token)[2]["etag"]}
+        changed = asked(connections[0], "/api/features", "PUT", {"cache": {"exact": {"enabled": enabled}}}, **token, **revision)
+        assert changed[0] == 200, changed
+        for conn in connections:
+            eventually(lambda conn=conn: asked(conn, "/api/cache", **token)[1]["enabled"] == enabled)
+
+    switch(True)
+    for number, conn in enumerate(connections):
+        words, sent = ask(f"worker {number}", max_tokens=2500), {"x-api-key": "vk-free", "content-type": "application/json"}
+
+        def said(conn: http.client.HTTPConnection = conn, words: bytes = words, sent: dict[str, str] = sent) -> str | None:
+            conn.request("POST", "/v1/messages", words, sent)
+            reply = conn.getresponse()
+            reply.read()
+            return reply.headers["x-sluicegate-cache"]
+
+        assert said() == "miss"
+        eventually(lambda conn=conn, number=number: asked(conn, "/api/cache", **token)[1]["stores"] == number + 1)
+        assert said() == "hit"
+    for conn in connections:
+        found = eventually(lambda conn=conn: (state := asked(conn, "/api/cache", **token)[1])["misses"] == 2 and state)
+        assert (found["hits"], found["hit_rate"], found["stores"], found["saved_usd"]) == (2, 50.0, 2, "0.1")
+        assert found["semantic"]["hits"] == 0
+    switch(False)
+    for conn in connections:
+        conn.close()
+
+
 def test_a_killed_worker_is_charged_once_and_started_again(workers: Workers) -> None:
     go = threading.Event()
     connections = workers.connected()

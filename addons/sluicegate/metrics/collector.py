@@ -11,7 +11,7 @@ from sluicegate.background import paced
 from sluicegate.calls.record import Record
 from sluicegate.metrics.aggregates import OTHER_MODELS, CallLabels, CallTotals, Latencies
 from sluicegate.metrics.bifrost import bifrost_families
-from sluicegate.metrics.cached_answers import cache_families
+from sluicegate.metrics.cached_answers import cache_counts, cache_families
 from sluicegate.metrics.exposition import render_text
 from sluicegate.metrics.native import native_families
 from sluicegate.metrics.snapshot import PRIVATE_SCOPE_KINDS, MetricsSource, Snapshot, merge_callers
@@ -101,6 +101,10 @@ class Metrics:
         With many keys this takes some hundred milliseconds, so call it in a thread.
         """
         return render_text(self.families(public))
+
+    def cache_counts(self) -> dict[str, int]:
+        """Return what the caches did since the start, by name."""
+        return cache_counts(self._services)
 
     def families(self, public: bool = False) -> Iterator[Metric]:
         """Yield every metric as it is now."""

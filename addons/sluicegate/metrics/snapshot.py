@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sluicegate.background import paced
 from sluicegate.caching.answer_cache import AnswerCache
+from sluicegate.caching.semantic.worker import SemanticWorker
 from sluicegate.calls.keyring import Keyring
 from sluicegate.limits.ledger import Ledger
 from sluicegate.metrics.aggregates import CallLabels, CallTotals, Latencies
@@ -28,6 +29,7 @@ class MetricsSource(Protocol):
 
     ledger: Ledger
     answers: AnswerCache
+    semantic: SemanticWorker
     clock: Any
     policy_watcher: Any
     price_watcher: Any

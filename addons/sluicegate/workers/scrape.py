@@ -1,4 +1,4 @@
-"""One scrape of all workers: whichever is asked asks the others, and answers with the sum.
+"""One scrape of all workers: whichever is asked asks the others, and answers with the sum; so with what their caches did.
 
 A worker that has ended takes its counts along. To Prometheus a sum that falls is a restart, and all of it a new increase; so a
 file remembers what the last scrape was told of each worker, and what has ended goes on counting. A worker that does not
@@ -34,15 +34,21 @@ SOCKET = "metrics.sock"
 TIMEOUT_S = 3.0
 """How long a worker may take to answer another."""
 
-PUBLIC, ALL = b"public\n", b"all\n"
+PUBLIC, ALL, CACHE = b"public\n", b"all\n", b"cache\n"
+"""What is asked for: metrics without names, metrics with them, or what the caches did."""
 
 
 class Scrape:
     """A worker's part."""
 
-    def __init__(self, number: int, state_dir: Path, render: Callable[[bool], bytes]) -> None:
-        """``render`` returns the worker's own text; with True without what belongs to one key or user. Blocking."""
-        self._number, self._state_dir, self._render = number, state_dir, render
+    def __init__(
+        self, number: int, state_dir: Path, render: Callable[[bool], bytes], cache_counts: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """``render`` returns the worker's own text; with True without what belongs to one key or user. Blocking.
+
+        ``cache_counts`` returns what its caches did.
+        """
+        self._number, self._state_dir, self._render, self._cache_counts = number, state_dir, render, cache_counts
         self._token = secrets.token_hex(8)
         """Which start of the worker this is."""
         self._listener: socket.socket | None = None
@@ -75,21 +81,35 @@ class Scrape:
     def render(self, public: bool = False) -> bytes:
         """Return the text of all workers. Blocking."""
         own = self._render(public)
-        others = {n: text for n in self._others() if (text := self._ask(n, public)) is not None}
+        kind = PUBLIC if public else ALL
+        others = {n: text for n in self._others() if (text := self._ask(n, kind)) is not None}
         with self._memory(public) as memory:
             return summed_with_past(memory, (self._number, self._token, own), others)
+
+    def cache_counts(self) -> dict[str, int]:
+        """Return what the caches of all workers that run did since each of them started. Blocking."""
+        found = dict(self._cache_counts())
+        for number in self._others():
+            _, text = self._ask(number, CACHE) or ("", b"")
+            try:
+                told = orjson.loads(text)
+            except ValueError:
+                # One that has just ended, or is of a version that knows only metrics.
+                continue
+            found = {name: count + told.get(name, 0) for name, count in found.items()}
+        return found
 
     def _others(self) -> list[int]:
         names = (f.parent.name for f in (self._state_dir / FOLDER).glob(f"*/{SOCKET}"))
         return sorted(int(name) for name in names if name.isdecimal() and int(name) != self._number)
 
-    def _ask(self, number: int, public: bool) -> tuple[str, bytes] | None:
+    def _ask(self, number: int, kind: bytes) -> tuple[str, bytes] | None:
         """Return another worker's token and text; None where it does not answer."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to_worker, _address(self._state_dir, number) as address:
                 to_worker.settimeout(TIMEOUT_S)
                 to_worker.connect(address)
-                to_worker.sendall(PUBLIC if public else ALL)
+                to_worker.sendall(kind)
                 data = bytearray()
                 while piece := to_worker.recv(1 << 20):
                     data += piece
@@ -107,8 +127,9 @@ class Scrape:
             with asker:
                 try:
                     asker.settimeout(TIMEOUT_S)
-                    public = asker.recv(16) == PUBLIC
-                    asker.sendall(self._token.encode() + b"\n" + self._render(public))
+                    kind = asker.recv(16)
+                    text = orjson.dumps(self._cache_counts()) if kind == CACHE else self._render(kind == PUBLIC)
+                    asker.sendall(self._token.encode() + b"\n" + text)
                 except OSError:
                     continue
                 except Exception:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from sluicegate.caching.answer_cache import AnswerCache
 from sluicegate.caching.rules import ExactRules
-from sluicegate.caching.semantic.worker import SemanticWorker
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.cache_schema import CacheScope, Pacing
 from sluicegate.policy.fields import Instant
-from sluicegate.policy.model import Policy
 from sluicegate.values import usd
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import Query
@@ -44,7 +42,7 @@ class SemanticState(ResponseModel):
 
 
 class CacheState(ResponseModel):
-    """What the exact cache holds, and what it did since the gateway started. Money is exact decimal dollars."""
+    """What the exact cache holds, and what it did since the gateway started, its workers added up. Money is exact decimal dollars."""
 
     enabled: bool
     scope: CacheScope
@@ -144,17 +142,21 @@ def endpoints() -> list[Endpoint]:
     ]
 
 
-async def _exact_state(request: ApiRequest) -> ApiResponse:
-    answers = request.services.answers
+async def _state(request: ApiRequest) -> ApiResponse:
+    services, answers = request.services, request.services.answers
     if answers.file.path.exists():
         # Until its first call, or in a command, nobody has opened it.
         await answers.open()
-    return ApiResponse(state_of(answers, answers.rules(request.services.policy)))
+    # Of several workers each counts its own.
+    counts = await request.run_in_thread((services.scrape or services.metrics).cache_counts)
+    semantic = semantic_state_of(counts, is_enabled=services.semantic.rules(services.policy).enabled)
+    return ApiResponse(state_of(answers, answers.rules(services.policy), counts) | {"semantic": semantic})
 
 
-def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
-    """Return what a cache holds and saves, as it is shown."""
-    return {
+def state_of(answers: AnswerCache, rules: ExactRules, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return what a cache holds and saves, as it is shown; ``counts`` are those of ``metrics.cached_answers``."""
+    shown = ("hits", "misses", "stores", "evictions", "dropped", "waiting")
+    return {name: counts[name] for name in shown} | {
         "enabled": rules.enabled,
         "scope": rules.scope,
         "ttl_seconds": rules.ttl_ms // 1000,
@@ -163,35 +165,24 @@ def state_of(answers: AnswerCache, rules: ExactRules) -> dict[str, Any]:
         "pacing": rules.pacing,
         "entries": answers.file.count,
         "bytes": answers.file.size,
-        "hits": answers.hits,
-        "misses": answers.misses,
-        "hit_rate": _percent(answers.hits, answers.hits + answers.misses),
-        "stores": answers.stores,
-        "evictions": answers.file.evicted,
-        "dropped": answers.dropped,
-        "waiting": answers.pending.waiting,
-        "saved_usd": usd(answers.saved_nano),
+        "hit_rate": _percent(counts["hits"], counts["hits"] + counts["misses"]),
+        "saved_usd": usd(counts["saved_nano"]),
     }
 
 
-async def _state(request: ApiRequest) -> ApiResponse:
-    found, services = await _exact_state(request), request.services
-    return replace(found, body={**found.body, "semantic": semantic_state_of(services.semantic, services.policy)})
-
-
-def semantic_state_of(worker: SemanticWorker, policy: Policy) -> dict[str, Any]:
-    """Return what the semantic cache does, as it is shown."""
-    compared = worker.agreed + worker.disagreed
+def semantic_state_of(counts: Mapping[str, int], *, is_enabled: bool) -> dict[str, Any]:
+    """Return what the semantic cache did, as it is shown."""
+    hits, misses, compared = counts["similar_hits"], counts["similar_misses"], counts["agreed"] + counts["disagreed"]
     return {
-        "enabled": worker.rules(policy).enabled,
-        "questions": worker.count,
-        "hits": worker.hits,
-        "misses": worker.misses,
-        "hit_rate": _percent(worker.hits, worker.hits + worker.misses),
+        "enabled": is_enabled,
+        "questions": counts["questions"],
+        "hits": hits,
+        "misses": misses,
+        "hit_rate": _percent(hits, hits + misses),
         "compared": compared,
-        "disagreed": worker.disagreed,
-        "false_hit_rate": _percent(worker.disagreed, compared),
-        "saved_usd": usd(worker.saved_nano),
+        "disagreed": counts["disagreed"],
+        "false_hit_rate": _percent(counts["disagreed"], compared),
+        "saved_usd": usd(counts["similar_saved_nano"]),
     }
 
 
