@@ -42,7 +42,7 @@ class SemanticState(ResponseModel):
 
 
 class CacheState(ResponseModel):
-    """What the exact cache holds, and what it did since the gateway started, its workers added up. Money is exact decimal dollars."""
+    """What the exact cache holds, and what it did since the gateway started: all its workers. Money is exact decimal dollars."""
 
     enabled: bool
     scope: CacheScope
