@@ -932,3 +932,19 @@ def test_another_identity_provider_knows_nobody_of_the_last_one(site):
     assert ask("/api/session").status_code == 401
     assert site.renew(tokens).json()["error"] == "invalid_grant"
     assert site.provider.asked == []
+
+
+def test_a_policy_that_somebody_is_just_editing_ends_nobodys_sign_in(site):
+    tokens = site.sign_in()
+    right = site.policy.read_text()
+    site.provider.person = ALICE | {"groups": ["ops"]}
+    site.policy.write_text(right.replace('"version"', '"verzion"') if '"version"' in right else right.replace("version", "verzion"))
+    held = site.renew(tokens)
+    assert (held.status_code, held.json()["error"], held.headers["retry-after"]) == (503, "temporarily_unavailable", "30")
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    assert (page := browser.submit(page, "/device/decision", decision="approve")).status == 503
+    assert "try again" in page.words
+    site.policy.write_text(right)
+    assert site.whoami(site.renew(tokens).json()).status_code == 200
+    assert site.services.policy.virtual_keys["session-alice@acme.example"].team_id == "team-operations"

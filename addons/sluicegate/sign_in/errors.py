@@ -29,6 +29,10 @@ class InvalidGrantError(Exception):
     """A refresh token that is not, or no longer, valid: the person has to sign in again."""
 
 
+class NotNowError(Exception):
+    """The policy cannot be changed for this person now, which is not their doing."""
+
+
 class TooManyError(Exception):
     """Nothing more can begin now: too many wait already."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from sluicegate.policy.editing.draft import Draft, EditError
+from collections.abc import Callable
+
+from sluicegate.policy.audit_trail import AuditTrailError
+from sluicegate.policy.editing.draft import ConflictError, Draft, EditError
 from sluicegate.policy.editing.operations import KEYS
 from sluicegate.policy.editing.people import USERS
 from sluicegate.policy.editing.writer import PolicyWriter
 from sluicegate.policy.model import Policy
 from sluicegate.policy.oidc import Oidc
 from sluicegate.policy.schema import User
-from sluicegate.policy.source import PolicyNotWritableError
-from sluicegate.sign_in.errors import NotAllowedError
+from sluicegate.policy.source import PolicyLockedError, PolicyNotWritableError
+from sluicegate.sign_in.errors import NotAllowedError, NotNowError
 from sluicegate.sign_in.identity import Identity
 
 ASK = "ask whoever administers the gateway"
@@ -24,7 +27,7 @@ def session_key_of(policy: Policy, user_id: str) -> str | None:
 def admit(writer: PolicyWriter, policy: Policy, oidc: Oidc, identity: Identity) -> str:
     """Return the id of a person's key, made with its user where that is missing. Blocking.
 
-    Raises NotAllowedError, or what a change of the policy raises.
+    Raises NotAllowedError, or NotNowError.
     """
     user = next((u for u in policy.file.users if u.id == identity.user_id), None)
     if (why := _refusal(user, oidc, identity)) is not None:
@@ -48,9 +51,18 @@ def admit(writer: PolicyWriter, policy: Policy, oidc: Oidc, identity: Identity) 
         draft.upsert(KEYS, made, {"kind": "session", "user_id": identity.user_id})
         return made
 
+    return _written(writer, change, identity.user_id)
+
+
+def _written(writer: PolicyWriter, change: Callable[[Draft], str], user_id: str) -> str:
     try:
-        found, _ = writer.change(change, who=identity.user_id, action="sign in", secrets_stay=True)
+        found, _ = writer.change(change, who=user_id, action="sign in", secrets_stay=True)
+    except (ConflictError, PolicyLockedError, AuditTrailError) as e:
+        # Somebody is at work on the policy, or the disk is full.
+        raise NotNowError(str(e)) from e
     except (PolicyNotWritableError, EditError) as e:
+        if isinstance(e, PolicyNotWritableError) and not e.lasting:
+            raise NotNowError(str(e)) from e
         raise NotAllowedError(f"the policy lacks your user or its key of the kind session, and cannot be changed: {ASK}") from e
     return found
 

@@ -153,6 +153,7 @@ class SignIns:
         admit: Callable[[Identity], object],
         now: int,
     ) -> Issued:
+        provider_token = None
         try:
             self._require_valid(sign_in, policy, oidc, now)
             provider_token, changed = asked_again(self.provider, sign_in, refresh_token, oidc, now)
@@ -165,7 +166,9 @@ class SignIns:
         except BaseException:
             # Nothing came of it, and that is not the person's doing.
             with self._lock:
-                self._file.give_back(digest)
+                # The identity provider may have taken its last token back.
+                sealed = seal(provider_token[0], refresh_token) if provider_token is not None else sign_in.provider_token
+                self._file.give_back(digest, sign_in.id, sealed)
             raise
         groups = sign_in.groups if changed is None else json.dumps(changed.groups)
         checked_at = now if provider_token is not None and provider_token[1] else sign_in.checked_at

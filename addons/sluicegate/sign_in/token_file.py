@@ -129,9 +129,14 @@ class TokenFile:
         sql = "SELECT count(*) FROM tokens WHERE sign_in_id = ? AND NOT is_refresh AND ends_at > ?"
         return int(self._run(lambda conn: conn.execute(sql, (sign_in_id, now)).fetchone())[0])
 
-    def give_back(self, refresh: bytes) -> None:
-        """Let a refresh token be used once more: nothing came of it."""
-        self._run(lambda conn: conn.execute("UPDATE tokens SET used_from = NULL WHERE digest = ?", (refresh,)))
+    def give_back(self, refresh: bytes, sign_in_id: str, provider_token: bytes | None) -> None:
+        """Let a refresh token be used once more, with what it has sealed by now: nothing came of it."""
+
+        def work(conn: sqlite3.Connection) -> None:
+            conn.execute("UPDATE tokens SET used_from = NULL WHERE digest = ?", (refresh,))
+            conn.execute("UPDATE sign_ins SET provider_token = ? WHERE id = ?", (provider_token, sign_in_id))
+
+        self._run(work)
 
     def sign_in_of(self, digest: bytes) -> str | None:
         """Return the id of the sign-in that a token is of."""

@@ -18,7 +18,14 @@ from sluicegate.addresses import limited_as
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in import members
 from sluicegate.sign_in.browser_sign_ins import LIFETIME_MS, BrowserSignIn
-from sluicegate.sign_in.errors import InvalidTokenError, NotAllowedError, ProviderDownError, ProviderRefusedError, TooManyError
+from sluicegate.sign_in.errors import (
+    InvalidTokenError,
+    NotAllowedError,
+    NotNowError,
+    ProviderDownError,
+    ProviderRefusedError,
+    TooManyError,
+)
 from sluicegate.sign_in.identity import identity_of
 from sluicegate.sign_in.tokens import new_token, user_code_of
 from sluicegate.web.auth import caller_with, is_from_own_page, session_cookie
@@ -164,6 +171,8 @@ async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignI
         await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
         return _not_allowed(request, attempt, e)
+    except NotNowError as e:
+        return _not_now(e)
     digest = services.sign_ins.people.enter(identity, oidc.provider, services.clock())
     if (caller := caller_with(services, digest, from_here=False)) is None:
         return _not_allowed(request, attempt, NotAllowedError(f"the user '{identity.user_id}' is disabled: {members.ASK}"))
@@ -194,10 +203,19 @@ async def _decide(request: ApiRequest) -> Response:
         key_id = await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
         return _not_allowed(request, attempt, e)
+    except NotNowError as e:
+        return _not_now(e)
     if not services.sign_ins.devices.approve(waiting, identity, key_id, services.clock()):
         return message_page("Too late", f"The client no longer waits. {_AGAIN}", 400)
     logger.info("%s has signed in for a client at %s", identity.user_id, waiting.source)
     return _last(request, message_page("You are signed in", "Go back to your terminal; this page can be closed."))
+
+
+def _not_now(error: NotNowError) -> Response:
+    logger.error("Nobody new can sign in: %s", error)
+    return message_page(
+        "Not now", "The gateway's policy cannot be changed now: open the link again in a minute, and try again.", 503
+    )
 
 
 def _too_many() -> Response:

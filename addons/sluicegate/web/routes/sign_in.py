@@ -12,7 +12,7 @@ from sluicegate.addresses import is_loopback
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in import members
 from sluicegate.sign_in.device_requests import LIFETIME_MS
-from sluicegate.sign_in.errors import InvalidGrantError, ProviderDownError, TooManyError
+from sluicegate.sign_in.errors import InvalidGrantError, NotNowError, ProviderDownError, TooManyError
 from sluicegate.sign_in.identity import Identity
 from sluicegate.sign_in.repeated_renewals import Issued
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
@@ -207,8 +207,9 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
         return oauth_error(401, "invalid_grant", str(e))
     except TooManyError:
         return oauth_error(429, "slow_down", "This sign-in has too many access tokens already", {"retry-after": str(RETRY_AFTER_S)})
-    except ProviderDownError as e:
-        return oauth_error(503, "temporarily_unavailable", str(e), {"retry-after": str(RETRY_AFTER_S)})
+    except (ProviderDownError, NotNowError) as e:
+        said = str(e) if isinstance(e, ProviderDownError) else "the policy cannot be changed now"
+        return oauth_error(503, "temporarily_unavailable", said, {"retry-after": str(RETRY_AFTER_S)})
     return ApiResponse(_tokens(issued))
 
 
