@@ -948,3 +948,14 @@ def test_a_policy_that_somebody_is_just_editing_ends_nobodys_sign_in(site):
     site.policy.write_text(right)
     assert site.whoami(site.renew(tokens).json()).status_code == 200
     assert site.services.policy.virtual_keys["session-alice@acme.example"].team_id == "team-operations"
+
+
+def test_a_session_key_that_becomes_another_kind_does_not_have_its_id_for_its_value(site):
+    tokens = site.sign_in()
+    path = "/api/governance/virtual-keys/session-alice@acme.example"
+    for kind in ("value", None):
+        refused = site.admin("PUT", path, json={"kind": kind})
+        assert (refused.status_code, refused.json()["error"]["field"]) == (400, "value"), kind
+    assert site.whoami(tokens).status_code == 200
+    assert site.admin("PUT", path, json={"kind": "value", "value": "a-value-of-its-own"}).status_code == 200
+    assert [site.whoami({"access_token": t}).status_code for t in (tokens["access_token"], "a-value-of-its-own")] == [401, 200]

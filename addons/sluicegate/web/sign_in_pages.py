@@ -44,16 +44,18 @@ def approval_page(identity: Identity, request: DeviceRequest, approval: str, els
     rows = (
         ("Signed in as", f"{escape(who)}{name}"),
         ("Code", escape(request.user_code)),
-        ("Client, by its own words", escape(request.client) or "it says nothing"),
+        ("Calls itself", escape(request.client) or "nothing"),
         ("From the address", escape(request.source)),
         ("At", f"{iso(request.asked_at)[:16].replace('T', ' ')} UTC"),
     )
     warning = (
         ""
         if elsewhere is None
-        else f"""<p class="notice bad" role="alert">That is not the address of this browser
+        else f"""<p class="problem" role="alert">That is not the address of this browser
  ({escape(elsewhere)}). If you are not at work on a machine there, somebody else asks: do not approve.</p>"""
     )
+    primary = ' class="primary"'
+    usual, unusual = (primary, "") if elsewhere is None else ("", primary)
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     return _page(
         "Is this you?",
@@ -63,8 +65,8 @@ def approval_page(identity: Identity, request: DeviceRequest, approval: str, els
 {warning}
 <input type="hidden" name="approval" value="{escape(approval)}">
 <p class="hint">Approve only a sign-in that you have started yourself on that machine: it can then work, and spend, as you.</p>
-<button class="primary" name="decision" value="approve">Approve</button>
-<button name="decision" value="deny">This is not me</button>
+<button{usual} name="decision" value="approve">Approve</button>
+<button{unusual} name="decision" value="deny">This is not me</button>
 </form>""",
         security=ONLY_HERE,
     )

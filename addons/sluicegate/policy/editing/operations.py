@@ -108,7 +108,16 @@ def upsert(
         fields = {**parts, **fields}
     if kind is KEYS and entry is None and not demo_keys and fields.get("value") is None and fields.get("value_hash") is None:
         raise EditError("value: a gateway that listens beyond its machine needs keys with a value: POST creates one", "value")
+    if kind is KEYS and entry is not None and (entry.after or {}).get("kind") == "session":
+        _require_no_demo_key(fields)
     return _save(draft, kind, entry.id if entry else id_or_name, fields, generate=False, create_teams=True)
+
+
+def _require_no_demo_key(fields: Fields) -> None:
+    """Refuse to make a key of the kind ``session``, which has no value, one whose value is its id. Raises EditError."""
+    has_value = fields.get("value") is not None or fields.get("value_hash") is not None
+    if fields.get("kind", "session") != "session" and not has_value:
+        raise EditError("value: a key of the kind session has none, so send one with another kind; its id is no secret", "value")
 
 
 def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool, create_teams: bool = False) -> Saved:
