@@ -73,6 +73,8 @@ def test_the_command_shows_it_as_a_table_and_as_json(scene):
     assert table.exit_code == 0, table.output
     assert "system block 4 changed, " in table.output
     assert "1 calls paid again" in table.output
+    # The sums of a week are whole, whatever --since says.
+    assert "by user and week, from its Monday on:" in table.output
     listed = run(app, ["cache", "doctor", "--user", "alice", "--format", "json", "--limit", "5", "--state-dir", str(gw.state)])
     assert json.loads(listed.output)["findings"][0]["cause"] == "system_changed"
     nobody = run(app, ["cache", "doctor", "--user", "bob", "--state-dir", str(gw.state)])

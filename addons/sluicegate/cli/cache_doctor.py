@@ -78,7 +78,7 @@ def _print(found: Mapping[str, Any], since: str) -> None:
         print_table([_sums(c) | {"cause": c["cause"].replace("_", " ")} for c in found["causes"]], CAUSES)
         for cause in dict.fromkeys(f["cause"] for f in found["findings"]):
             print(f"\n{cause.replace('_', ' ')}: {next(f['advice'] for f in found['findings'] if f['cause'] == cause)}")
-        print("\nby user and week:")
+        print("\nby user and week, from its Monday on:")
     print_table([_sums(week) | {"week": week["week"], "user": week["user_id"] or "none"} for week in found["weeks"]], WEEKS)
     lost = sum(nano_of(cause["lost_usd"]) for cause in found["causes"])
     number = sum(cause["breaks"] for cause in found["causes"])

@@ -101,8 +101,8 @@ class PromptCacheReport(ResponseModel):
 
     since: Instant | None
     session_id: str | None
-    totals: PromptSums
-    causes: list[PromptCauseSum]
+    totals: PromptSums = Field(description="Of whole weeks, as `weeks`: the first is the one in which `since` lies.")
+    causes: list[PromptCauseSum] = Field(description="From `since` on, as `findings`.")
     weeks: list[PromptWeek]
     findings: list[PromptFinding]
 
