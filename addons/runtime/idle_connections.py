@@ -9,16 +9,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from mitmproxy import connection, ctx
-from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import ErrorCode, HttpLayer, HttpStream, ResponseProtocolError
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers.http import ErrorCode, HttpStream, ResponseProtocolError
 
 from flow import Addon
 from runtime import descriptors
 from runtime.connections import client_writer, connection_handlers, in_flight, strangers
+from runtime.injected_events import wake
 from runtime.release_memory import http_layers
 
 logger = logging.getLogger("sluicegate")
@@ -186,15 +186,8 @@ class _TimeOut:
 
 def time_out(handler: Any, stream: HttpStream) -> None:
     """End a stream with an error that its client is told."""
-    if handler is None:
-        return
-    wakeup = commands.RequestWakeup(0)
     layers = stream.context.layers
-    for above, inner in pairwise(layers):
-        if isinstance(above, HttpLayer):
-            # Each layer passes the event on to what has asked for it: as if the stream had.
-            above.command_sources[wakeup] = cast(Any, _TimeOut(stream)) if inner is stream else inner
-    asyncio.get_running_loop().create_task(handler.server_event(events.Wakeup(wakeup)))
+    wake(handler, layers[: layers.index(stream)], _TimeOut(stream))
 
 
 addons = [IdleConnections()]

@@ -17,7 +17,7 @@ from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader, traverse
 
 from flow import Addon, services
-from runtime.worker import serve, unfit
+from runtime.worker import serve
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.console.lines import Format, FormatError, chosen_format, message_as_json
@@ -26,6 +26,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 from sluicegate.services import wall_clock
 from sluicegate.storage.errors import StoreError
+from sluicegate.workers.worker import unfit
 
 logger = logging.getLogger("sluicegate")
 
@@ -273,7 +274,7 @@ class Options(Addon):
                 said = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
             print(said, flush=True)
         if worker is not None:
-            if (why := unfit()) is not None:
+            if (why := unfit(services().policy)) is not None:
                 exit_with_error(why)
             await serve()
             return

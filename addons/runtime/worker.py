@@ -18,6 +18,7 @@ from mitmproxy import ctx, http
 
 from flow import Addon, observing, services
 from runtime.connections import client_writer, connection_handlers, in_flight
+from runtime.goaway import send_goaway
 from runtime.idle_connections import silent_s
 from runtime.release_memory import http_layers
 from runtime.shutdown import Shutdown
@@ -26,10 +27,11 @@ from sluicegate.workers.worker import this_worker
 
 logger = logging.getLogger("sluicegate")
 
-QUIET_S, QUIET_H2_S = 5.0, 0.3
+QUIET_S, QUIET_H2_S = 5.0, 0.5
 """Seconds without a byte after which a connection without a request is closed while the worker is being replaced.
 
-Over HTTP/2 no answer can say that it is the connection's last: one in use is closed in a pause between two calls.
+Over HTTP/2 no answer can say that it is the connection's last: the client is told in a pause between two calls, and what it has
+sent by then arrives within this time.
 """
 
 LOOK_S = 0.05
@@ -92,10 +94,10 @@ class WorkerPart(Addon):
         # Before the listener is closed: what has arrived is ours.
         await asyncio.sleep(LOOK_S)
         ctx.options.update(server=False)
-        end = time.monotonic() + max(0, ctx.options.grace_period)
+        end, told = time.monotonic() + max(0, ctx.options.grace_period), dict[str, float]()
         while (handlers := connection_handlers()) and time.monotonic() < end:
             for client_id, handler in list(handlers.items()):
-                if is_quiet(client_id, handler) and (writer := client_writer(handler)) is not None:
+                if is_over(client_id, handler, told) and (writer := client_writer(handler)) is not None:
                     writer.transport.close()
             await asyncio.sleep(LOOK_S)
         if handlers:
@@ -109,12 +111,19 @@ class WorkerPart(Addon):
             flow.response.headers["connection"] = "close"
 
 
-def is_quiet(client_id: str, handler: Any) -> bool:
-    """Return whether a connection has no request under way, and has been silent for so long that none is to be expected."""
+def is_over(client_id: str, handler: Any, told: dict[str, float]) -> bool:
+    """Return whether a connection has no request under way, and none is to be expected.
+
+    Of HTTP/2 the client is told first; ``told`` has when, on the clock that is never set.
+    """
     layers = http_layers.get(client_id)
-    has_request = client_id in in_flight or (layers and layers[-1].streams)
-    quiet_s = QUIET_H2_S if getattr(handler.client, "alpn", None) == b"h2" else QUIET_S
-    return not has_request and silent_s(handler) > quiet_s
+    if client_id in in_flight or (layers and layers[-1].streams):
+        return False
+    if client_id not in told and layers and send_goaway(handler, layers[-1]):
+        told[client_id] = time.monotonic()
+    if (since := told.get(client_id)) is not None:
+        return min(silent_s(handler), time.monotonic() - since) > QUIET_H2_S
+    return silent_s(handler) > QUIET_S
 
 
 async def listen_on_handed_sockets(self: Any, host: str, port: int) -> list[asyncio.Server]:
@@ -128,15 +137,6 @@ async def listen_on_handed_sockets(self: Any, host: str, port: int) -> list[asyn
         made.append(await asyncio.start_server(self.handle_stream, sock=sock, backlog=BACKLOG, start_serving=False))
     waiting.extend(made)
     return made
-
-
-def unfit() -> str | None:
-    """Return why several workers cannot serve the policy; None if they can."""
-    if services().policy.oidc is not None:
-        return (
-            "sign-in at an identity provider (oidc) needs one process, as a sign-in under way is known to one: leave --workers out"
-        )
-    return None
 
 
 async def serve() -> None:

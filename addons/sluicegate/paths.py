@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,14 @@ PACKAGE = Path(__file__).resolve().parent
 
 PRICES = "prices.yaml"
 """The file of the operator's prices, in the policy's folder."""
+
+
+def own_command() -> list[str]:
+    """Return the command that is this program, for a process of its own.
+
+    Nothing is imported from the folder it is started in: that may be a repository, where whoever is governed writes files.
+    """
+    return [sys.executable, "-P", "-m", "sluicegate.cli"]
 
 
 def addons_dir() -> Path:

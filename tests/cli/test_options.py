@@ -12,6 +12,7 @@ import typer
 from sluicegate.cli.main import app
 from sluicegate.cli.options import Settings, command_class, limit_fields, model_fields, parse_dollars, reference_fields
 from sluicegate.cli.output import print_table
+from sluicegate.paths import own_command
 from support.command import CliRunner
 from support.harness import ROOT
 
@@ -86,3 +87,10 @@ def test_a_command_starts_without_the_libraries_that_only_some_need():
     """A status line is drawn at every prompt, and a shell waits for each command."""
     code = "import sys, sluicegate.cli.main; print(*sorted({'httpx', 'mitmproxy', 'pydantic', 'sluicegate.providers'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_nothing_is_imported_from_the_folder_that_the_program_starts_itself_in(tmp_path):
+    """It may be a repository in which whoever is governed writes files."""
+    (tmp_path / "typer.py").write_text("raise SystemExit('imported')\n")
+    done = subprocess.run([*own_command(), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

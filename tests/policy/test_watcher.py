@@ -16,7 +16,11 @@ def text(limit):
 
 
 def cap(source):
-    return source.current.all_limits()[0].maximum // 10**9
+    return cap_of(source.current)
+
+
+def cap_of(policy):
+    return policy.all_limits()[0].maximum // 10**9
 
 
 @pytest.fixture
@@ -53,6 +57,16 @@ def test_a_bad_edit_leaves_the_last_good_policy_and_says_why(file, bad):
     assert source.has_changed()
     assert source.reload()
     assert (cap(source), source.error) == (3, None)
+
+
+def test_a_policy_that_this_process_cannot_serve_is_refused(file):
+    source = PolicyWatcher(file, {}, lambda: 5)
+    source.unfit = lambda policy: "teams need one process" if cap_of(policy) == 2 else None
+    file.write_text(text(2))
+    assert not source.reload()
+    assert (cap(source), source.error["message"]) == (1, "teams need one process")
+    file.write_text(text(3))
+    assert source.reload()
 
 
 def test_editors_files_beside_it_change_nothing(tmp_path, file):

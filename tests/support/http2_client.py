@@ -79,10 +79,10 @@ def leave_once_answered(tls: ssl.SSLSocket, h2: H2Connection) -> None:
     tls.sendall(h2.data_to_send())
 
 
-def ask_again(tls: ssl.SSLSocket, h2: H2Connection) -> str:
+def ask_again(tls: ssl.SSLSocket, h2: H2Connection, key: str = VK) -> str:
     """Make a call on a connection that has had others, and return its status."""
     stream = h2.get_next_available_stream_id()
-    h2.send_headers(stream, request_headers())
+    h2.send_headers(stream, request_headers(key=key))
     h2.send_data(stream, ask(), end_stream=True)
     while True:
         tls.sendall(h2.data_to_send())

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h2.events import ConnectionTerminated, Event
 
 from sluicegate.cli.main import app
+from support import http2_client
 from support.command import CliRunner
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
 from support.harness import START_TIMEOUT_S, WAIT_S, Gateway, ask, eventually
@@ -231,6 +233,17 @@ def test_what_the_cache_did_is_of_all_workers(workers: Workers) -> None:
         conn.close()
 
 
+def test_an_edit_that_only_one_process_can_serve_changes_nothing(workers: Workers) -> None:
+    valid, token = workers.policy.read_text(), {"authorization": f"Bearer {workers.token}"}
+    oidc = {"issuer": "http://127.0.0.1:9", "client_id": "c", "client_secret": "env.PROVIDER_KEY"}
+    workers.policy.write_text(json.dumps(json.loads(valid) | {"oidc": oidc}))
+    for conn in workers.connected().values():
+        with closing(conn):
+            error = eventually(lambda conn=conn: asked(conn, "/api/health", **token)[1]["policy"]["error"])
+            assert "leave --workers out" in error["message"]
+    workers.policy.write_text(valid)
+
+
 def test_a_killed_worker_is_charged_once_and_started_again(workers: Workers) -> None:
     go = threading.Event()
     connections = workers.connected()
@@ -274,7 +287,16 @@ def test_workers_are_replaced_without_a_failed_call(workers: Workers) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         calling = [pool.submit(keep_calling, keeps) for keeps in (True, True, False, False)]
+        tls, h2 = http2_client.connect(workers)
+        assert http2_client.ask_again(tls, h2, "vk-free") == "200"
         workers.process.send_signal(signal.SIGUSR2)
+        # The client is told that it is over, and still answered what it had sent by then.
+        events: list[Event] = []
+        while not any(isinstance(event, ConnectionTerminated) for event in events):
+            received = tls.recv(65536)
+            assert received
+            events = h2.receive_data(received)
+        tls.close()
         workers.wait_for("All 2 workers are replaced", START_TIMEOUT_S)
         stop.set()
         for future in calling:

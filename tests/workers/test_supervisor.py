@@ -18,11 +18,14 @@ from sluicegate.workers.supervisor import Supervisor
 WAIT_S = 60.0
 
 WORKER = """
-import json, os, signal, socket, sys
+import json, os, signal, socket, sys, time
 told = json.loads(os.environ["SLUICEGATE_WORKER"])
 name = f"{told['number']}"
 def say(word): os.write(log, f"{name} {word}\\n".encode())
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+if os.path.exists(sys.argv[1] + ".waits"):
+    say("starts")
+    while os.path.exists(sys.argv[1] + ".waits"): time.sleep(0.01)
 waiting = {signal.SIGTERM: "term", signal.SIGINT: "int", signal.SIGHUP: "hup", signal.SIGUSR2: "usr2"}
 signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
 if told["number"] == 2 and os.path.exists(sys.argv[1] + ".fails"):
@@ -91,6 +94,26 @@ def test_signals_reach_every_worker_and_the_first_one_settles(site: Site):
     assert asyncio.run(run()) == 0
     assert site.said[0] == "1 ready [0]"
     assert sorted(site.said) == ["1 hup", "1 ready [0]", "1 term", "2 hup", "2 ready []", "2 term"]
+
+
+def test_a_worker_that_starts_reads_again_once_it_serves(site: Site):
+    """HUP would end a process that does not handle it yet."""
+    waits = site.log.with_name("log.waits")
+
+    async def run() -> None:
+        async with site.running():
+            waits.touch()
+            process = site.supervisor.slots[1].process
+            assert process is not None
+            process.kill()
+            await site.until_said("2 starts", 1)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await site.until_said("1 hup", 1)
+            waits.unlink()
+            await site.until_said("2 hup", 1)
+
+    asyncio.run(run())
+    assert [line for line in site.said if line.startswith("2")][:4] == ["2 ready []", "2 starts", "2 ready []", "2 hup"]
 
 
 def test_a_worker_that_was_killed_is_started_again_and_the_other_goes_on(site: Site):

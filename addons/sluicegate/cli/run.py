@@ -25,6 +25,7 @@ from sluicegate.cli.output import fail
 from sluicegate.cli.workers import MAX_WORKERS, supervise
 from sluicegate.machines.shells import POSIX
 from sluicegate.machines.variables import HEADERS_VARIABLE, inherited_no_proxy
+from sluicegate.paths import own_command
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands that pass unknown arguments on: to mitmdump, or to the command they run."""
@@ -162,7 +163,7 @@ def run(
 
 def _start_gateway(settings: Settings) -> tuple[subprocess.Popen[str], str]:
     """Start a gateway on a free port; return it and its URL."""
-    command = [sys.executable, "-m", "sluicegate.cli", "serve", "--listen-port", "0", "-q", "--log-format", "text"]
+    command = [*own_command(), "serve", "--listen-port", "0", "-q", "--log-format", "text"]
     for name, value in (("--policy", settings.policy), ("--state-dir", settings.state_dir)):
         command += [name, value] if value else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -21,6 +21,7 @@ import typer
 
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
+from sluicegate.paths import own_command
 
 TIMEOUT_S = 1.5
 """Time to wait for the gateway; short, because the line is drawn at every prompt."""
@@ -128,7 +129,7 @@ def _fetch_quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
 def settings() -> dict[str, Any]:
     """Return Claude Code's settings that show the line."""
     script = shutil.which("sluicegate") or str(Path(sys.executable).with_name("sluicegate"))
-    command = [script] if Path(script).exists() else [sys.executable, "-m", "sluicegate.cli"]
+    command = [script] if Path(script).exists() else own_command()
     return {"statusLine": {"type": "command", "command": shlex.join([*command, "statusline"])}}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sluicegate.cli.options import Settings
 from sluicegate.cli.output import fail
+from sluicegate.paths import own_command
 
 MAX_WORKERS = 64
 
@@ -28,7 +29,7 @@ def supervise(count: int, arguments: Sequence[str], settings: Settings, log_form
     state_dir = Path(named[-1] if named else settings.state_path()).expanduser().absolute()
     # The service manager is told by its own child, and by nobody else.
     env = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
-    command = [sys.executable, "-m", "sluicegate.cli", "serve", *arguments]
+    command = [*own_command(), "serve", *arguments]
     command += [] if named else ["--state-dir", str(state_dir)]
 
     def ready(workers: int) -> None:

@@ -56,6 +56,8 @@ class PolicyWatcher:
         """Called with every policy that comes into force, in the thread that activated it; it must be quick."""
         self.on_activate: Callable[[Policy], None] = lambda _: None
         """Called before each policy that is read comes into force, also where only a file has changed that it names."""
+        self.unfit: Callable[[Policy], str | None] = lambda _: None
+        """Returns why this process cannot serve a policy that is valid elsewhere; None where it can."""
         self._thread = PeriodicThread("sluicegate-policy", POLL_INTERVAL_S, self._watch)
 
     @property
@@ -77,6 +79,12 @@ class PolicyWatcher:
         with self.lock, low_priority():
             return self._reload()
 
+    def require(self, policy: Policy) -> None:
+        """Refuse a policy that cannot be kept here, or that this process cannot serve. Raises PolicyError."""
+        self.source.require(policy)
+        if (why := self.unfit(policy)) is not None:
+            raise PolicyError([Problem(str(self.path), 0, "", why)])
+
     def activate(self, active: ActivePolicy, fingerprint: Fingerprint) -> None:
         """Put a policy into force that was read from files with this fingerprint. The caller holds ``lock``."""
         self._fingerprint, self.problems = fingerprint, ()
@@ -94,7 +102,7 @@ class PolicyWatcher:
         try:
             files = self.source.read()
             policy = policy_from_files(self.path, files, env=self.env, now=self.clock())
-            self.source.require(policy)
+            self.require(policy)
         except PolicyError as e:
             self.reload_errors += 1
             self.problems = e.problems

@@ -151,6 +151,16 @@ class StateFolder:
         os.close(self._lock)
 
 
+def held_as_it_is(path: Path) -> StateFolder:
+    """Lock a state folder, and keep what its last gateway has noted. Raises as ``StateFolder``."""
+    policy, authority = recorded_policy(path), recorded_authority(path)
+    held = StateFolder(path)
+    if policy is not None:
+        held.note_policy(policy)
+    held.note_authority(authority)
+    return held
+
+
 def url_of_running(path: Path) -> str | None:
     """Return where the gateway is reached that uses a state folder; None where none does, or it does not listen yet."""
     try:

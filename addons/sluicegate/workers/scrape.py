@@ -80,10 +80,11 @@ class Scrape:
 
     def render(self, public: bool = False) -> bytes:
         """Return the text of all workers. Blocking."""
-        own = self._render(public)
         kind = PUBLIC if public else ALL
-        others = {n: text for n in self._others() if (text := self._ask(n, kind)) is not None}
         with self._memory(public) as memory:
+            # Asked in here: what another scrape notes later was told later, so a worker's end is counted once.
+            own = self._render(public)
+            others = {n: text for n in self._others() if (text := self._ask(n, kind)) is not None}
             return summed_with_past(memory, (self._number, self._token, own), others)
 
     def cache_counts(self) -> dict[str, int]:

@@ -50,6 +50,8 @@ class Slot:
     """How often in a row it has ended soon after its start."""
     is_expected: bool = False
     """It has been told to end."""
+    misses_hang_up: bool = False
+    """HUP came while it was starting, when it would have ended it."""
 
 
 class Supervisor:
@@ -111,8 +113,11 @@ class Supervisor:
         self._send(which)
 
     def hang_up(self) -> None:
-        """Have all workers read everything again."""
-        self._send(signal.SIGHUP)
+        """Have all workers read everything again, one that starts once it serves."""
+        for slot in self.slots:
+            if slot.ready.is_set() or slot.is_expected:
+                _signal(slot, signal.SIGHUP)
+            slot.misses_hang_up = not slot.ready.is_set()
 
     def replace(self) -> None:
         """Begin to replace the workers one after the other, unless that is under way."""
@@ -246,6 +251,9 @@ class Supervisor:
             if self._has_served:
                 logger.warning("Worker %d serves again", slot.number)
             slot.ready.set()
+            if slot.misses_hang_up:
+                slot.misses_hang_up = False
+                _signal(slot, signal.SIGHUP)
 
 
 def _signal(slot: Slot, which: signal.Signals) -> None:

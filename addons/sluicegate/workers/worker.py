@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from sluicegate.policy.model import Policy
 from sluicegate.storage.state_folder import StateFolder
 from sluicegate.workers.channel import Channel
 
@@ -88,6 +89,15 @@ def from_environment(env: MutableMapping[str, str]) -> Worker | None:
     said = orjson.loads(told)
     channel = Channel(socket.socket(fileno=said["fd"]))
     return Worker(said["number"], channel, tuple(said["settles"]), said["announces"], said["has_new_token"])
+
+
+def unfit(policy: Policy) -> str | None:
+    """Return why several workers cannot serve a policy; None if they can."""
+    if policy.oidc is not None:
+        return (
+            "sign-in at an identity provider (oidc) needs one process, as a sign-in under way is known to one: leave --workers out"
+        )
+    return None
 
 
 def metrics_memory(state_dir: Path) -> tuple[Path, Path]:

@@ -31,7 +31,7 @@ from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.recovery import recover
-from sluicegate.storage.state_folder import StateFolder, recorded_authority, recorded_policy
+from sluicegate.storage.state_folder import held_as_it_is
 from sluicegate.storage.store import FILENAME, OWN_CALLS, SHIPPED, Store
 
 if TYPE_CHECKING:
@@ -86,12 +86,8 @@ def open_files(folder: Path, name: str, own_clock: Callable[[], int], limits: Ca
     if not (folder / FILENAME).exists():
         raise MigrationError(f"there is nothing to move in {folder}: it has no {FILENAME}. Name the folder by --state-dir")
     refuse_workers(folder)
-    policy, authority = recorded_policy(folder), recorded_authority(folder)
-    lock = StateFolder(folder)
+    lock = held_as_it_is(folder)
     try:
-        if policy is not None:
-            lock.note_policy(policy)
-        lock.note_authority(authority)
         store, journal, ledger = Store(folder / FILENAME), Journal(folder / "audit.jsonl"), Ledger()
         try:
             store.load(ledger)

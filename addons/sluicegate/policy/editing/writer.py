@@ -177,7 +177,7 @@ class PolicyWriter:
         """Return the policy the changed files make, validated like any other. Raises PolicyError."""
         revision = revision_of({file: texts.get(file, data) for file, data in files.data.items()})
         policy = build_policy(self.watcher.path, docs, revision, env=self.watcher.env, now=self.clock())
-        self.watcher.source.require(policy)
+        self.watcher.require(policy)
         return policy
 
     def _checked(self, files: _Files, docs: Sequence[Document], texts: Mapping[Path, bytes]) -> Policy:

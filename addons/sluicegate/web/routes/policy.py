@@ -232,7 +232,7 @@ def policy_with(services: Services, files: Sequence[Mapping[str, str]]) -> Polic
         # Before secrets are read: whether a file exists or a variable is set is nothing to be found out here.
         services.policy_writer.require_secrets_stay(before, after)
         policy = build_policy(path, after, revision_of(contents), env=services.env, now=services.clock())
-        services.policy_watcher.source.require(policy)
+        services.policy_watcher.require(policy)
         return policy
 
 
