@@ -58,7 +58,6 @@ from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
 from sluicegate.storage.journal import Journal
 from sluicegate.storage.recovery import recover
-from sluicegate.storage.state_folder import held_as_it_is
 from sluicegate.storage.store import FILENAME, Store
 from sluicegate.storage.turn import Turn
 from sluicegate.storage.upkeep import Upkeep
@@ -69,7 +68,7 @@ from sluicegate.workers.clears import Clears
 from sluicegate.workers.revisions import SharedRevisions
 from sluicegate.workers.scrape import Scrape
 from sluicegate.workers.sign_in import shared_sign_in
-from sluicegate.workers.worker import FOLDER, SETTLED, Worker, open_folder, this_worker, unfit, unsettled, worker_folder
+from sluicegate.workers.worker import FOLDER, Worker, open_folder, settle, this_worker, unfit
 
 if TYPE_CHECKING:
     from sluicegate.providers.anthropic.simulator import Simulator
@@ -344,16 +343,5 @@ def open_services(policy: Path, state_dir: Path, env: MutableMapping[str, str]) 
     ``Services`` does.
     """
     worker = this_worker()
-    settles = unsettled(state_dir) if worker is None else worker.settles
-    # A supervisor holds the state folder, also while one of its workers is away: that one's folder is not ours then.
-    held = held_as_it_is(state_dir) if settles and worker is None else None
-    try:
-        for number in settles:
-            # The state folder itself comes first: its journal says up to where its records are complete.
-            Services(policy, state_dir, dict(env), worker=Worker(number)).close()
-            if number:
-                (worker_folder(state_dir, number) / SETTLED).touch(0o600)
-    finally:
-        if held is not None:
-            held.close()
+    settle(state_dir, worker, lambda before: Services(policy, state_dir, dict(env), worker=before).close())
     return Services(policy, state_dir, env, worker=worker)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from sluicegate.workers import scrape
 from sluicegate.workers.scrape import summed_with_past
 
 TEXT = """# HELP calls_total Calls.
@@ -65,3 +70,14 @@ def test_a_sum_never_falls_when_a_worker_is_silent_or_starts_again():
 def test_a_family_that_only_another_worker_has_is_there():
     other = b'# HELP more_total More.\n# TYPE more_total counter\nmore_total{a="b"} 2.0\n'
     assert values(summed_with_past({}, (1, "one", text(1.0)), {2: ("two", other)}))['more_total{a="b"}'] == 2.0
+
+
+def test_figures_are_told_though_nothing_can_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "workers").mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(scrape, "write_private", full)
+    found = values(scrape.Scrape(1, tmp_path, lambda public: text(3.0)).render())
+    assert (found['calls_total{key="a"}'], found["sluicegate_workers"]) == (3.0, 1.0)

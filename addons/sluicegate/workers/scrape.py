@@ -148,8 +148,12 @@ class Scrape:
             except (OSError, ValueError):
                 memory = {}
             yield memory
-            with low_priority():
-                write_private(file, orjson.dumps(memory))
+            try:
+                with low_priority():
+                    write_private(file, orjson.dumps(memory))
+            except OSError as e:
+                # A full disk is what the figures are asked for. The next sum may be less by what a worker has counted since.
+                logger.warning("What metrics have told cannot be noted in %s: %s", file, e.strerror)
         finally:
             os.close(lock)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from sluicegate.policy.model import Policy
-from sluicegate.storage.state_folder import StateFolder
+from sluicegate.storage.state_folder import StateFolder, held_as_it_is
 from sluicegate.workers.channel import Channel
 
 VARIABLE = "SLUICEGATE_WORKER"
@@ -67,6 +67,22 @@ def unsettled(state_dir: Path, besides: int = 0) -> tuple[int, ...]:
     """Return the workers with numbers above ``besides`` whose folders may still hold something to tell."""
     found = (int(f.name) for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal() and not (f / SETTLED).exists())
     return tuple(sorted(number for number in found if number > besides))
+
+
+def settle(state_dir: Path, worker: Worker | None, tell: Callable[[Worker], None]) -> None:
+    """Have what is left told in each folder that nobody uses any more. Raises StateError, and what ``tell`` raises."""
+    settles = unsettled(state_dir) if worker is None else worker.settles
+    # A supervisor holds the state folder, also while one of its workers is away: that one's folder is not ours then.
+    held = held_as_it_is(state_dir) if settles and worker is None else None
+    try:
+        for number in settles:
+            # The state folder itself comes first: its journal says up to where its records are complete.
+            tell(Worker(number))
+            if number:
+                (worker_folder(state_dir, number) / SETTLED).touch(0o600)
+    finally:
+        if held is not None:
+            held.close()
 
 
 def to_environment(worker: Worker, fd: int) -> str:
