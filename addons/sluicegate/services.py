@@ -151,8 +151,6 @@ class Services:
         self.key_values = self._known_keys()
         self.history = open_history(source, self.revisions, self.policy_watcher.active, self.fleet)
         self.policy_watcher.on_change = self.history.record
-        if worker is not None:
-            self.policy_watcher.unfit = unfit
         self.journal = Journal(own / "audit.jsonl")
         self.recovered = recover(self.store, self.journal, self.ledger, self.policy_watcher.current.all_limits)
         if self.fleet is not None:
@@ -173,6 +171,8 @@ class Services:
     def _open_rest(self) -> None:
         """Open what no start depends on."""
         state_dir, worker = self.state_dir, self.worker
+        if worker is not None:
+            self.policy_watcher.unfit = unfit
         self.live_calls, self.printer = LiveCalls(), Printer()
         self.sessions, self.attempts = (Sessions(), Attempts()) if worker is None else shared_sign_in(state_dir)
         self.metrics, self.telemetry = Metrics(self), Telemetry(self)
