@@ -79,5 +79,5 @@ def test_figures_are_told_though_nothing_can_be_noted(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(scrape, "write_private", full)
-    found = values(scrape.Scrape(1, tmp_path, lambda public: text(3.0)).render())
+    found = values(scrape.Scrape(1, tmp_path, lambda public: text(3.0), dict).render())
     assert (found['calls_total{key="a"}'], found["sluicegate_workers"]) == (3.0, 1.0)
