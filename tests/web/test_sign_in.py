@@ -959,3 +959,11 @@ def test_a_session_key_that_becomes_another_kind_does_not_have_its_id_for_its_va
     assert site.whoami(tokens).status_code == 200
     assert site.admin("PUT", path, json={"kind": "value", "value": "a-value-of-its-own"}).status_code == 200
     assert [site.whoami({"access_token": t}).status_code for t in (tokens["access_token"], "a-value-of-its-own")] == [401, 200]
+
+
+def test_of_a_person_whose_sign_ins_are_erased_no_byte_stays(site):
+    site.sign_in()
+    site.sign_in(sub="00u-bob", email="bob@acme.example", groups=["ops"])
+    site.services.sign_ins.end_all_of("alice@acme.example")
+    kept = b"".join(p.read_bytes() for p in (site.folder / "state").glob("sign_ins.db*"))
+    assert (b"alice" in kept, b"bob" in kept) == (False, True)

@@ -237,6 +237,7 @@ class SignIns:
             self.browsers.end_all_of(user_id)
             if self._file.exists:
                 self._file.unbind(user_id)
+                self._file.settle()
             return len(own)
 
     def _delete(self, ids: list[str]) -> None:

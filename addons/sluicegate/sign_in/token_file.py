@@ -177,6 +177,14 @@ class TokenFile:
 
         self._run(work)
 
+    def settle(self) -> None:
+        """Empty the write-ahead log: what was deleted before is in no file from now on."""
+        try:
+            if self._conn is not None:
+                self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as e:
+            raise TokenFileError(f"{self.path} cannot be used: {e}") from e
+
     def close(self) -> None:
         """Close it."""
         if self._conn is not None:
