@@ -30,6 +30,12 @@ def part(page, name):
     return page.get_by_role("region", name=name, exact=True)
 
 
+def figures_of(section):
+    """Return the figures of a part by their names, once they have come: they are asked for besides the page."""
+    section.locator(".stat").first.wait_for()
+    return dict(zip(section.locator(".stat dt").all_inner_texts(), section.locator(".stat dd").all_inner_texts(), strict=True))
+
+
 def focused(page):
     return page.evaluate("document.activeElement.getAttribute('aria-label')")
 
@@ -63,7 +69,7 @@ def test_semantic_caching_is_enabled_with_its_yaml_shown_first_all_by_keyboard(h
     section.get_by_text("on", exact=True).wait_for()
     assert house.policy.read_text() == before + "\ncache:\n  semantic: {enabled: true, scope: team, threshold: 0.9}\n"
     assert "calls of the same team" in section.inner_text()
-    figures = dict(zip(section.locator(".stat dt").all_inner_texts(), section.locator(".stat dd").all_inner_texts(), strict=True))
+    figures = figures_of(section)
     assert (figures["Hits"], figures["False hits, estimated"]) == ("0", "–")
     until(page, "document.activeElement.getAttribute('aria-label') === 'Change semantic caching'")
     page.get_by_role("status").get_by_text("Semantic caching: enabled").wait_for()
@@ -121,7 +127,7 @@ def test_what_the_cache_did_is_shown_to_a_viewer_and_cleared_by_an_admin_after_a
 
     viewer = visit(house, VERA).go("#/features")
     shown = part(viewer, "Exact caching")
-    figures = dict(zip(shown.locator(".stat dt").all_inner_texts(), shown.locator(".stat dd").all_inner_texts(), strict=True))
+    figures = figures_of(shown)
     assert (figures["Hits"], figures["Misses"], figures["Hit rate"]) == ("2", "1", "66.7 %")
     assert float(figures["Saved"].removeprefix("$")) > 0
     assert figures["Kept answers"].startswith("1, ")
