@@ -967,3 +967,12 @@ def test_of_a_person_whose_sign_ins_are_erased_no_byte_stays(site):
     site.services.sign_ins.end_all_of("alice@acme.example")
     kept = b"".join(p.read_bytes() for p in (site.folder / "state").glob("sign_ins.db*"))
     assert (b"alice" in kept, b"bob" in kept) == (False, True)
+
+
+def test_a_session_key_that_is_given_to_somebody_else_takes_nobody_along(site):
+    tokens = site.sign_in()
+    path = "/api/governance/virtual-keys/session-alice@acme.example"
+    assert site.admin("PUT", path, json={"user_id": "bob@acme.example"}).status_code == 200
+    assert site.whoami(tokens).status_code == 401, "Alice must not work, and spend, as Bob"
+    assert site.admin("PUT", path, json={"user_id": "alice@acme.example"}).status_code == 200
+    assert site.whoami(tokens).status_code == 200

@@ -28,8 +28,8 @@ class LiveKeys(Mapping[bytes, VirtualKey]):
         made = self._made.get(digest)
         if made is None:
             key = self._keys.get(token.virtual_key_id)
-            if key is None or key.kind != "session":
-                # Deleted, or given a value: whoever has signed in has it no longer.
+            if key is None or key.kind != "session" or key.user_id != token.user_id:
+                # Deleted, or given a value or to somebody else: whoever has signed in has it no longer.
                 return default
             ends = token.ends_at if key.expires_at is None else min(key.expires_at, token.ends_at)
             made = self._made[digest] = replace(key, digest=digest, expires_at=ends)

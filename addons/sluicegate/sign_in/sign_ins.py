@@ -200,7 +200,7 @@ class SignIns:
         sealed = seal(provider_token, refresh) if provider_token is not None else None
         digest = digest_of(access)
         self._file.add(replace(sign_in, provider_token=sealed), (digest, ends_at), digest_of(refresh))
-        self._tokens[digest] = Token(sign_in.id, sign_in.virtual_key_id, ends_at, sign_in.groups)
+        self._tokens[digest] = Token(sign_in.id, sign_in.virtual_key_id, ends_at, sign_in.groups, sign_in.user_id)
         self._version += 1
         return Issued(access, refresh, (ends_at - now) // 1000, sign_in.email)
 

@@ -61,6 +61,7 @@ class Token:
     ends_at: int
     groups: str
     """Those of the sign-in, a JSON list."""
+    user_id: str
 
 
 _SIGN_IN = (
@@ -85,7 +86,7 @@ class TokenFile:
     def access_tokens(self, now: int) -> dict[bytes, Token]:
         """Return the access tokens that are valid, by their hashes."""
         sql = (
-            "SELECT t.digest, t.sign_in_id, s.virtual_key_id, t.ends_at, s.groups FROM tokens t "
+            "SELECT t.digest, t.sign_in_id, s.virtual_key_id, t.ends_at, s.groups, s.user_id FROM tokens t "
             "JOIN sign_ins s ON s.id = t.sign_in_id WHERE NOT t.is_refresh AND t.ends_at > ?"
         )
         return {digest: Token(*rest) for digest, *rest in self._run(lambda conn: conn.execute(sql, (now,)).fetchall())}
