@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +26,7 @@ from sluicegate.dashboard_sessions import Attempts, Sessions
 from sluicegate.fleet.fleet import open_fleet
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.policy.history import open_history
-from sluicegate.fleet.policy.opening import open_source
+from sluicegate.fleet.policy.opening import open_source, store_name
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.reaching import has_workers
 from sluicegate.fleet.store.reach import store_address
@@ -343,5 +344,6 @@ def open_services(policy: Path, state_dir: Path, env: MutableMapping[str, str]) 
     ``Services`` does.
     """
     worker = this_worker()
-    settle(state_dir, worker, lambda before: Services(policy, state_dir, dict(env), worker=before).close())
+    name = cache(lambda: store_name(policy, state_dir, env))
+    settle(state_dir, worker, name, lambda before: Services(policy, state_dir, dict(env), worker=before).close())
     return Services(policy, state_dir, env, worker=worker)

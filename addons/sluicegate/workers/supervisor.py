@@ -21,7 +21,7 @@ from typing import Any
 
 from sluicegate.workers.channel import answer_error, answer_listen, requests_in
 from sluicegate.workers.listening import Listeners
-from sluicegate.workers.worker import VARIABLE, Worker, to_environment, unsettled
+from sluicegate.workers.worker import VARIABLE, Worker, numbers_beyond, to_environment
 
 logger = logging.getLogger("sluicegate")
 
@@ -76,7 +76,7 @@ class Supervisor:
         self._has_served = False
         self._exit_code = 0
         self._replacing: asyncio.Task[None] | None = None
-        self._settles = (0, *unsettled(state_dir, besides=count))
+        self._settles = (0, *numbers_beyond(state_dir, count))
 
     async def run(self) -> int:
         """Run until a signal stops it; return the exit code: 0, or that of a worker that could not start at first."""

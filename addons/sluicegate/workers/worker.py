@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from sluicegate.atomic_write import write_private
 from sluicegate.policy.model import Policy
 from sluicegate.storage.state_folder import StateFolder, held_as_it_is
 from sluicegate.workers.channel import Channel
@@ -22,7 +23,7 @@ FOLDER = "workers"
 """The folder, in the state folder, of the folders of all workers, which are named by their numbers."""
 
 SETTLED = "settled"
-"""The file of a worker's folder of which nothing is left to be told: no worker has used it since."""
+"""The file of a worker's folder of which nothing is left to be told to the store that it names: no worker has used it since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,31 @@ def worker_folders(state_dir: Path) -> list[Path]:
     return sorted(f for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal())
 
 
-def unsettled(state_dir: Path, besides: int = 0) -> tuple[int, ...]:
-    """Return the workers with numbers above ``besides`` whose folders may still hold something to tell."""
-    found = (int(f.name) for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal() and not (f / SETTLED).exists())
-    return tuple(sorted(number for number in found if number > besides))
+def numbers_beyond(state_dir: Path, count: int) -> tuple[int, ...]:
+    """Return the numbers above ``count`` of workers that have ever run."""
+    return tuple(sorted(number for f in worker_folders(state_dir) if (number := int(f.name)) > count))
 
 
-def settle(state_dir: Path, worker: Worker | None, tell: Callable[[Worker], None]) -> None:
-    """Have what is left told in each folder that nobody uses any more. Raises StateError, and what ``tell`` raises."""
-    settles = unsettled(state_dir) if worker is None else worker.settles
+def unsettled(state_dir: Path, worker: Worker | None, store: Callable[[], str]) -> tuple[int, ...]:
+    """Return the workers before us that may still have something to tell to a store; it is asked for where there were any."""
+    numbers = numbers_beyond(state_dir, 0) if worker is None else worker.settles
+    name = store() if any(numbers) else ""
+    return tuple(n for n in numbers if not n or _settled_with(state_dir, n) != name)
+
+
+def _settled_with(state_dir: Path, number: int) -> str | None:
+    try:
+        return (worker_folder(state_dir, number) / SETTLED).read_text()
+    except FileNotFoundError:
+        return None
+
+
+def settle(state_dir: Path, worker: Worker | None, store: Callable[[], str], tell: Callable[[Worker], None]) -> None:
+    """Have what is left told in each folder that nobody uses any more. Raises StateError, and what ``store`` and ``tell`` raise.
+
+    ``store`` returns the name of the store that is told: another one knows nothing of what an earlier one was told.
+    """
+    settles = unsettled(state_dir, worker, store)
     # A supervisor holds the state folder, also while one of its workers is away: that one's folder is not ours then.
     held = held_as_it_is(state_dir) if settles and worker is None else None
     try:
@@ -79,7 +96,7 @@ def settle(state_dir: Path, worker: Worker | None, tell: Callable[[Worker], None
             # The state folder itself comes first: its journal says up to where its records are complete.
             tell(Worker(number))
             if number:
-                (worker_folder(state_dir, number) / SETTLED).touch(0o600)
+                write_private(worker_folder(state_dir, number) / SETTLED, store().encode())
     finally:
         if held is not None:
             held.close()

@@ -10,6 +10,7 @@ from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.policy.table import PolicyTable
 from sluicegate.fleet.store.postgresql import PostgresEngine
 from sluicegate.fleet.store.reach import Reached, store_address
+from sluicegate.fleet.store.sqlite import FILENAME
 from sluicegate.policy.file_source import FileSource
 from sluicegate.policy.loader import PolicyError, build_policy, read_files, revision_of
 from sluicegate.policy.model import Policy
@@ -78,6 +79,15 @@ def server_of_local(path: Path, env: Mapping[str, str]) -> Server | None:
 def load_policy(path: Path, state_dir: Path, env: Mapping[str, str], now: int) -> Policy:
     """Load the policy for a command, wherever it is kept. Raises as ``open_source``."""
     return PolicyWatcher(open_source(path, state_dir, env), env, lambda: now).current
+
+
+def store_name(path: Path, state_dir: Path, env: Mapping[str, str]) -> str:
+    """Return the name of the store that gateways share: the file of workers, or an address. Raises as ``open_source``."""
+    source = open_source(path, state_dir, env)
+    if isinstance(source, StoreSource) and source.reached is not None:
+        return str(source.reached.address())
+    address = store_address(PolicyWatcher(source, env, lambda: 0).current.server, env)
+    return FILENAME if address is None else str(address)
 
 
 def _is_elsewhere(doc: Document) -> bool:
