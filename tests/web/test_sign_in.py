@@ -21,6 +21,7 @@ from sluicegate.services import Services
 from sluicegate.sign_in import sign_ins
 from sluicegate.sign_in.tokens import digest_of
 from sluicegate.web.app import build
+from sluicegate.windows import iso
 from support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 from support.sign_in_browser import Browser, Page
 
@@ -562,6 +563,35 @@ def test_a_sign_in_that_has_ended_is_told_so_however_often_it_asks(site):
     guesses = [site.client.get("/managed/settings", headers={"authorization": f"Bearer guess-{i}"}) for i in range(7)]
     assert [a.status_code for a in guesses] == [401] * 5 + [429] * 2
     assert site.client.get("/managed/settings").status_code == 401
+
+
+# -- what is left -------------------------------------------------------------------------------------------------------
+
+
+def test_claude_code_is_told_of_the_fullest_budget_in_cents_and_whole_percent(site):
+    month, day = {"max_limit": 500, "reset_duration": "1M"}, {"max_limit": 20, "reset_duration": "1d"}
+    site.govern({"teams": [{"id": "team-engineering", "budgets": [month, day]}, {"id": "team-operations"}]})
+    own = {"authorization": f"Bearer {site.sign_in()['access_token']}"}
+    ledger, policy = site.services.ledger, site.services.policy
+    limits = [x for x in policy.all_limits() if x.scope_id == "team-engineering"]
+    ledger.reserve("call", [(limit, 1) for limit in limits], site.now)
+    ledger.settle("call", {"usd": 15_319_999_999})
+    answer = site.client.get("/api/oauth/usage", headers=own)
+    usage = {"is_enabled": True, "monthly_limit": 2000, "used_credits": 1531, "utilization": 76, "currency": "USD"}
+    resets = iso(site.now + 24 * HOUR)
+    (limit,) = answer.json()["limits"]
+    assert answer.json()["extra_usage"] == usage
+    assert limit == {
+        "kind": "spend", "group": "daily", "percent": 76, "resets_at": resets, "severity": "warning", "is_active": True
+    }  # fmt: skip
+    assert answer.headers["cache-control"] == "no-store"
+    assert site.client.get("/api/oauth/usage").status_code == 401
+
+
+def test_claude_code_is_told_that_there_is_no_budget(site):
+    own = {"authorization": f"Bearer {site.sign_in()['access_token']}"}
+    told = site.client.get("/api/oauth/usage", headers=own).json()
+    assert (told["limits"], told["extra_usage"]["monthly_limit"], told["extra_usage"]["utilization"]) == ([], None, None)
 
 
 # -- attacks ------------------------------------------------------------------------------------------------------------

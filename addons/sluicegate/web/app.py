@@ -30,6 +30,7 @@ from sluicegate.web.routes import (
     managed_settings,
     metrics,
     nodes,
+    oauth_usage,
     policy,
     prices,
     prompt_cache,
@@ -64,6 +65,7 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
     """Return the whole table. A path of fixed names comes before one that would take such a name for an id."""
     return described(
         [
+            *oauth_usage.endpoints(),
             *unsupported.endpoints(),
             *health.endpoints(),
             *setup.endpoints(authority_folder),

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 from starlette.responses import Response
 
+from sluicegate.policy.model import VirtualKey
 from sluicegate.sign_in.managed_settings import document_of, settings_for
 from sluicegate.sign_in.tokens import ACCESS, digest_of
 from sluicegate.web.auth import count_wrong_credential, read_authorization
@@ -34,16 +35,23 @@ def endpoints() -> list[Endpoint]:
     return [read_endpoint(PATH, _settings, summary, ManagedSettings, **more)]
 
 
-async def _settings(request: ApiRequest) -> Response:
+def key_of_client(request: ApiRequest) -> VirtualKey:
+    """Return the key that a Claude Code asks with, or that its sign-in has. Raises ApiError where there is none: 401, 429."""
     services = request.services
-    _, token = read_authorization(request.http.headers.get("authorization", ""))
     key = services.policy.virtual_keys.get(request.caller.virtual_key_id or "")
-    if key is None:
-        if token and not token.startswith(ACCESS):
-            count_wrong_credential(services, request.http)
-        # A sign-in that has ended is no attempt to guess one: the client asks each hour.
-        message = "The sign-in or key is not, or no longer, valid: sign in again (/login)"
-        raise ApiError(401, "authentication_error", message, headers={"x-should-retry": "false", "www-authenticate": "Bearer"})
+    if key is not None:
+        return key
+    _, token = read_authorization(request.http.headers.get("authorization", ""))
+    if token and not token.startswith(ACCESS):
+        count_wrong_credential(services, request.http)
+    # A sign-in that has ended is no attempt to guess one: the client asks each hour.
+    message = "The sign-in or key is not, or no longer, valid: sign in again (/login)"
+    raise ApiError(401, "authentication_error", message, headers={"x-should-retry": "false", "www-authenticate": "Bearer"})
+
+
+async def _settings(request: ApiRequest) -> Response:
+    services, key = request.services, key_of_client(request)
+    _, token = read_authorization(request.http.headers.get("authorization", ""))
     settings = settings_for(services.policy, key, services.sign_ins.groups_of(digest_of(token)))
     if settings is None:
         raise ApiError(404, "not_found_error", "There are no managed settings for you")
