@@ -223,6 +223,12 @@ def test_a_refusal_is_shown_at_once_in_our_words(lab, request, way, case):
         assert len(denied(lab, key)) - before == 1
 
 
+def test_a_virtual_key_as_an_oauth_token_has_a_used_up_budget_printed_as_it_stands(lab, network, tmp_path):
+    govern(lab, policy({"budget": {"max_limit": 0, "reset_duration": "1M"}}))
+    done = run(network, tmp_path, {"ANTHROPIC_BASE_URL": lab.url, "CLAUDE_CODE_OAUTH_TOKEN": OTHER})
+    assert (done.returncode, done.stdout.startswith(f"Budget exceeded: virtual key {OTHER} has used ")) == (1, True), done
+
+
 def test_an_unpriced_model_is_refused_in_our_words(lab, network, tmp_path):
     """Printed and with the exit code of ``claude -p``."""
     govern(lab, policy())

@@ -172,7 +172,7 @@ def test_the_real_client_signs_in_works_renews_and_signs_in_again_when_it_has_to
     terminal.keys("/usage", "Enter")
     terminal.shows("Spend limit")
     terminal.shows("80% used")
-    terminal.shows(" / $100 spent this month · Resets ")
+    terminal.shows(" / $100.00 spent this month · Resets ")
     terminal.keys("Escape")
     # An escape with letters right behind it would be another key.
     terminal.shows("shift+tab to cycle")
