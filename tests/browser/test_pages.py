@@ -179,6 +179,41 @@ def test_a_chart_can_be_read_as_a_table(walk):
     assert all(re.fullmatch(r"\$[\d,]+\.\d{4}", a) for a in amounts), amounts
 
 
+def test_of_several_gateways_each_page_says_which_one_did_what(walk, walking):
+    """Shown is what one of several gateways would answer: its rows have the field ``node``."""
+    asked = []
+
+    def of_a_fleet(route) -> None:
+        asked.append(route.request.url)
+        fresh = {name: value for name, value in route.request.headers.items() if name != "if-none-match"}
+        # All that this gateway has is the north's, as these pages see it.
+        said = route.fetch(headers=fresh, url=route.request.url.replace("node=north", ""))
+        data = said.json() | {"fleet": {}}
+        for row in data.get("logs") or data.get("revisions") or []:
+            row["node"] = "north"
+        route.fulfill(response=said, json=data)
+
+    common = {"state": "live", "version": "1.0", "since": "2026-11-01T00:00:00Z", "policy_revision": "abc", "lag": 0}
+    nodes = [{"id": f"node-{n}", "name": n, "is_this": n == "north", "calls_in_flight": 0, **common} for n in ("north", "south")]
+    page = walking.page
+    page.route("**/api/nodes", lambda route: route.fulfill(json={"nodes": nodes, "policy_revisions": ["abc"]}))
+    entry = {"id": 1, "at": common["since"], "who": "dana", "action": "update", "before": None, "after": None, "node": "north"}
+    page.route("**/api/audit?*", lambda route: route.fulfill(json={"entries": [entry]}))
+    for path in ("health", "logs?*", "policy/revisions?*"):
+        page.route(f"**/api/{path}", of_a_fleet)
+    try:
+        gateways = walk("#/health").get_by_role("region", name="Gateways")
+        gateways.get_by_role("rowheader", name="north (this one)").wait_for()
+        gateways.get_by_role("rowheader", name="south").wait_for()
+        for where in ("#/calls?range=30d&node=north", "#/policy/history"):
+            walk(where).get_by_role("columnheader", name="Gateway").wait_for()
+            page.get_by_role("cell", name="north", exact=True).first.wait_for()
+        walk("#/keys/vk-heidi").get_by_text("on north", exact=True).wait_for()
+        assert any("/api/logs?" in url and "node=north" in url for url in asked)
+    finally:
+        page.unroute_all()
+
+
 def test_the_theme_can_be_chosen_and_stays(site, visit):
     page = visit(site, color_scheme="light").go("#/health")
     page.get_by_role("group", name="Theme").get_by_role("button", name="Dark").click()

@@ -296,7 +296,7 @@ function History({ kind, id }) {
     entries.length === 0
       ? html`<p class="faint">None in the dashboard or the API. Edits to the file are in the <a href=${link(["policy", "history"])}>policy history</a>.</p>`
       : html`<table class="data plain"><tbody>${entries.map((x) => html`<tr key=${x.id}><td class="nowrap">
-        <${Time} at=${x.at} /></td><td>${x.who}</td><td>${ACTIONS[x.action] || x.action.replaceAll("_", " ")}</td>
+        <${Time} at=${x.at} /></td><td>${x.who}${x.node && html` <span class="faint">on ${x.node}</span>`}</td><td>${ACTIONS[x.action] || x.action.replaceAll("_", " ")}</td>
         <td class="faint">${describeChange(x.before, x.after)}</td></tr>`)}</tbody></table>`}</${Fetched}></${Section}>`;
 }
 

@@ -262,11 +262,12 @@ function History() {
     if (!all.length)
       return html`<${Empty} title="No history yet">
         <p>Every revision is kept here once it takes effect, without its secrets.</p></${Empty}>`;
+    const hasNodes = all.some((r) => r.node);
     return html`<div class="scroll"><table class="data rows"><thead><tr><th scope="col">Since</th><th scope="col">Revision</th>
-      <th scope="col">Changed by</th><th scope="col">Change</th></tr></thead>
+      <th scope="col">Changed by</th>${hasNodes && html`<th scope="col">Gateway</th>`}<th scope="col">Change</th></tr></thead>
       <tbody>${all.map((r, i) => html`<tr key=${r.revision + i}><td class="nowrap"><${Time} at=${r.at} /></td><td class="mono">
         <a href=${link(["policy", "history", r.revision])}>${r.revision}</a>${i === 0 ? html` <span class="tag good">in force</span>` : ""}</td>
-        <td>${r.who || html`<span class="faint">file edit</span>`}</td>
+        <td>${r.who || html`<span class="faint">file edit</span>`}</td>${hasNodes && html`<td>${r.node}</td>`}
         <td>${r.summary || r.action}</td></tr>`)}</tbody></table></div>
       ${first.data.next_before !== null && !isComplete && html`<div class="more">
         <button disabled=${older.busy} onClick=${() => older.run()}>Show older</button></div>`}<${Problem} error=${older.error} />`;
