@@ -7,7 +7,7 @@ import itertools
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 
 from h2.config import H2Configuration
@@ -169,7 +169,7 @@ async def streams(route: Route, count: int, events: int, pause_ms: int, large_re
     return seen
 
 
-async def over_http2(route: Route, content: bytes, calls: int) -> AsyncIterator[int]:
+async def over_http2(route: Route, content: bytes, calls: int) -> AsyncGenerator[int]:
     """Make calls one after another on ONE HTTP/2 connection; yield how many are done after each."""
     reader, writer = await connect(route)
     conn = H2Connection(H2Configuration(client_side=True))

@@ -38,9 +38,12 @@ class ProxyProcess:
     gateway: Gateway | None = None
 
     def cpu(self) -> float:
-        """Return the seconds of CPU it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the seconds of CPU it and its children have used, those that have ended included."""
+        ticks = 0
+        for pid in descendants(self.pid):
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
         """Return its resident megabytes."""
@@ -62,6 +65,14 @@ class ProxyProcess:
                 elif hook == "response":
                     calls[addon] = float(value)
         return {addon: (seconds, calls.get(addon, 0.0)) for addon, seconds in spent.items()}
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield a process's id and those of its children, and of theirs."""
+    yield pid
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in tasks.read_text().split():
+            yield from descendants(int(child))
 
 
 RELAYED_MODEL = "claude-sonnet-5-5"
@@ -116,6 +127,10 @@ class Proxies:
             self.started[place] = self.stock(name, route) if name in STOCK else self.governed(name, route)
         return self.started[place]
 
+    def fresh(self, name: str, what: str) -> ProxyProcess:
+        """Start another process of a subject, which has served nobody; ``what`` for names its folder."""
+        return self.stock(name, "base", what) if name in STOCK else self.governed(f"{name} {what}", "base")
+
     def governed(self, name: str, route: str, *scripts: Path, **more: object) -> ProxyProcess:
         """Start a gateway with everything on, with these scripts behind it, and with ``more`` in its policy."""
         folder = self.folder / f"{name}-{route}".replace(" ", "")
@@ -128,9 +143,9 @@ class Proxies:
         self.stack.callback(gateway.discard)
         return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
 
-    def stock(self, name: str, route: str) -> ProxyProcess:
+    def stock(self, name: str, route: str, what: str = "") -> ProxyProcess:
         """Start unmodified mitmdump, passing everything through; or with the script that makes it stream."""
-        folder = self.folder / f"{name}-{route}".replace(" ", "-")
+        folder = self.folder / f"{name}-{route}{what}".replace(" ", "-")
         folder.mkdir()
         port = free_port()
         command = [str(BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "--listen-port", str(port)]

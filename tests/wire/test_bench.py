@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from proving import bench
+from proving.load import Route
 
 pytestmark = pytest.mark.wire
 
@@ -26,7 +29,14 @@ def figures(is_long, tmp_path_factory):
 def test_every_part_yields_its_figures(figures):
     groups = {f["group"] for f in figures.values()}
     assert groups == {"throughput", "hooks", "streams", "relayed", "memory", "start", "queries"}
-    assert set(bench.PARTS) == groups - {"streams"} | {"kept_answers", "first_byte", "many_streams", "capacity"}
+    assert set(bench.PARTS) == groups - {"streams"} | {
+        "kept_answers",
+        "first_byte",
+        "agents",
+        "many_streams",
+        "stream_memory",
+        "capacity",
+    }
     assert all(f["value"] == f["value"] for f in figures.values())
     assert {f["unit"] for f in figures.values() if f["group"] == "hooks"} == {"us"}
     addons = figures["CPU in all our hooks, 20 KB"]["detail"]
@@ -53,3 +63,30 @@ def test_time_and_memory_have_not_doubled(figures):
     assert figures["chunk gap p99 with 50 live streams / stock, streaming"]["value"] < 2.5
     assert figures["growth from call 1000 to 3000"]["value"] < 25
     assert figures["growth from call 500 to 1500 on one HTTP/2 connection, mitmdump -s"]["value"] < 15
+
+
+def test_a_subject_that_becomes_slow_on_one_http2_connection_is_stopped(monkeypatch):
+    """As stock does; how much it had grown until then is the figure."""
+
+    async def calls(route, content, many):
+        for done in range(1, many + 1):
+            yield done
+
+    monkeypatch.setattr(bench.load, "over_http2", calls)
+    proxy = SimpleNamespace(routes={"proxy": Route(1, tls=ssl.create_default_context())}, memory=lambda: 100.0)
+    run = bench.Run(SimpleNamespace(proxy=lambda *_: proxy), bench.SMOKE, lambda _: None)
+    run.http2_memory("stock", 10, 1000)
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
+    run.http2_memory("stock", 10, 1000)
+    assert [figure.what for figure in run.figures] == [
+        "growth from call 10 to 1000 on one HTTP/2 connection, stock",
+        "growth from call 10 to 11 on one HTTP/2 connection, stock",
+    ]
+
+
+def test_no_part_begins_after_the_time_that_a_run_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "Proxies", lambda *_, **__: None)
+    done = CliRunner().invoke(bench.app, ["--smoke", "--minutes", "0", "--output", str(tmp_path / "results.json")])
+    assert done.exit_code == 0, done.output
+    assert f"left out, because 0 minutes had passed: {', '.join(bench.PARTS)}" in done.output
