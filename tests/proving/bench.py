@@ -397,7 +397,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
     epilog="Examples: scripts/bench    scripts/bench --quick    scripts/bench --only hooks    scripts/bench --peer portkey"
 )
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of a quarter of an hour; noisier.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute or two instead of some twenty; noisier.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Half a minute: whether each part works; its figures say little.")] = False,
     only: Annotated[list[str] | None, typer.Option("--only", help=f"Only these parts: {', '.join(PARTS)}.")] = None,
     minutes: Annotated[
