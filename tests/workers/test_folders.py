@@ -25,6 +25,7 @@ def test_a_worker_that_is_away_is_not_settled_while_its_supervisor_runs(tmp_path
 
 def test_each_store_is_told_what_workers_have_used_whatever_another_was_told(tmp_path: Path) -> None:
     (tmp_path / "workers" / "1").mkdir(parents=True)
+    (tmp_path / "workers" / "7").write_text("no worker's folder")
     told: list[int] = []
     for store in ("fleet.db", "fleet.db", "postgresql://db/sluicegate", "fleet.db"):
         settle(tmp_path, None, lambda store=store: store, lambda worker: told.append(worker.number))

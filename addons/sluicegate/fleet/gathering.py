@@ -8,17 +8,17 @@ deleted from it. As in ``shipping.py``, a crash at any moment repeats a few rows
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sluicegate.calls.record import COLUMNS
 from sluicegate.database import connection, transaction
 from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.fleet.records import Records
-from sluicegate.fleet.shipping import RECORDS_PER_BATCH, ROWS_PER_STEP, UNCONFIRMED, Ends, Shipping, write_fetched
+from sluicegate.fleet.shipping import RECORDS_PER_BATCH, ROWS_PER_STEP, UNCONFIRMED, Ends, Shipping, steps, write_fetched
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
 from sluicegate.storage.migrations import CONNECTION_COLUMNS
-from sluicegate.storage.store import AGREED_ADJUSTMENT, AGREED_CALL, DELETED_BEFORE_MS, INSERT_CALL, SHIPPED, read_meta
+from sluicegate.storage.store import AGREED_ADJUSTMENT, AGREED_CALL, DELETED_BEFORE_MS, INSERT_CALL, SHIPPED, read_meta, set_meta
 from sluicegate.windows import parse_iso
 
 GATHERED_ADJUSTMENT, GATHERED_CONNECTION = "gathered_adjustment", "gathered_connection"
@@ -73,10 +73,10 @@ class Gathering(Shipping):
             after = read_meta(own, SHIPPED)
             rows = own.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall()
             self.lag = len(rows)
-            if any([_keep(shared, [row[1:] for row in step]) for step in _steps(rows)]):
+            if any([_keep(shared, [row[1:] for row in step]) for step in steps(rows)]):
                 self._on_replaced()
             if rows:
-                _set_meta(own, SHIPPED, rows[-1][0])
+                set_meta(own, SHIPPED, rows[-1][0])
             self.delivered += len(rows)
             self.lag = 0 if len(rows) < RECORDS_PER_BATCH else RECORDS_PER_BATCH
             self._gather_others(own, shared)
@@ -92,7 +92,7 @@ class Gathering(Shipping):
         records = list(self._unconfirmed())
         if records and self._is_our_turn():
             with connection(self._shared, "rw") as conn:
-                for step in _steps(records):
+                for step in steps(records):
                     write_fetched(conn, step, UNCONFIRMED)
 
     def close_store(self) -> None:
@@ -110,12 +110,12 @@ class Gathering(Shipping):
                     "INSERT OR REPLACE INTO meta SELECT ?, coalesce(max(number), 0) FROM adjustments", (AGREED_ADJUSTMENT,)
                 )
             (last,) = own.execute("SELECT max(number) FROM adjustments").fetchone()
-            _set_meta(own, GATHERED_ADJUSTMENT, last)
+            set_meta(own, GATHERED_ADJUSTMENT, last)
         connections = own.execute(_CONNECTIONS, (read_meta(own, GATHERED_CONNECTION), RECORDS_PER_BATCH)).fetchall()
         if connections:
             with transaction(shared):
                 shared.executemany(_INSERT_CONNECTION, [row[1:] for row in connections])
-            _set_meta(own, GATHERED_CONNECTION, connections[-1][0])
+            set_meta(own, GATHERED_CONNECTION, connections[-1][0])
         for row, *counted in own.execute(_COUNTED, (ROWS_PER_STEP,)).fetchall():
             # Taken out where it is counted on: a crash in between counts a few strangers twice or not at all, and nothing else.
             if own.execute("DELETE FROM refusals WHERE rowid = ? AND count = ? RETURNING 1", (row, counted[-1])).fetchall():
@@ -131,7 +131,7 @@ class Gathering(Shipping):
             # So that no start takes their lines in the journal for calls that the database has missed.
             before = max(parse_iso(started_at) for _, started_at in old) + 1
             if before > read_meta(own, DELETED_BEFORE_MS):
-                _set_meta(own, DELETED_BEFORE_MS, before)
+                set_meta(own, DELETED_BEFORE_MS, before)
             own.execute("DELETE FROM calls WHERE rowid < ? AND rowid <= ?", (calls, old[-1][0]))
             if self._stop.wait(PAUSE_S):
                 return
@@ -179,11 +179,3 @@ def _replace(conn: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
     conn.execute("DELETE FROM calls WHERE rowid = ?", (number,))
     conn.execute(INSERT_CALL, row)
     return True
-
-
-def _steps[T](rows: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (rows[i : i + ROWS_PER_STEP] for i in range(0, len(rows), ROWS_PER_STEP))
-
-
-def _set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:
-    conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

@@ -27,7 +27,7 @@ from sluicegate.fleet.entries.exchange import Exchange
 from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.fleet.records import Records
 from sluicegate.fleet.store.protocol import FleetError
-from sluicegate.storage.store import OWN_CALLS, SHIPPED, read_meta
+from sluicegate.storage.store import OWN_CALLS, SHIPPED, read_meta, set_meta
 
 logger = logging.getLogger("sluicegate")
 
@@ -184,7 +184,7 @@ class Shipping:
             self.lag = len(rows)
             if rows:
                 self._records.put(self._node(), [from_row(row[1:]) for row in rows])
-                _set_meta(conn, SHIPPED, rows[-1][0])
+                set_meta(conn, SHIPPED, rows[-1][0])
                 self.delivered += len(rows)
             more = len(rows) == RECORDS_PER_BATCH
             left = f"SELECT count(*) FROM calls WHERE rowid > ? AND {OWN_CALLS}"  # noqa: S608
@@ -199,9 +199,9 @@ class Shipping:
             if arrived.position == after:
                 return False
             replaced = False
-            for step in _steps(self._without_erased(arrived.records)):
+            for step in steps(self._without_erased(arrived.records)):
                 replaced |= write_fetched(conn, step, FROM_STORE)
-            _set_meta(conn, FETCHED, arrived.position)
+            set_meta(conn, FETCHED, arrived.position)
         if replaced:
             self._on_replaced()
         return True
@@ -214,12 +214,13 @@ class Shipping:
         records = self._without_erased(self._unconfirmed())
         if records:
             with connection(self._database, "rw") as conn:
-                for step in _steps(records):
+                for step in steps(records):
                     write_fetched(conn, step, UNCONFIRMED)
 
 
-def _steps(records: Sequence[Record]) -> Iterable[Sequence[Record]]:
-    return (records[i : i + ROWS_PER_STEP] for i in range(0, len(records), ROWS_PER_STEP))
+def steps[T](rows: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Return rows in the parts that are written in one transaction each."""
+    return (rows[i : i + ROWS_PER_STEP] for i in range(0, len(rows), ROWS_PER_STEP))
 
 
 def write_fetched(conn: sqlite3.Connection, records: Sequence[Record], origin: str) -> bool:
@@ -263,7 +264,3 @@ def _json(values: Sequence[Any]) -> str:
 
 def _differs(one: Record, other: Record) -> bool:
     return any(one.get(name) != other.get(name) for name in _MONEY_AND_TOKENS)
-
-
-def _set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:
-    conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))

@@ -217,6 +217,11 @@ class Store:
         self._conn.close()
 
 
+def set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:
+    """Note a number beside the rows that it speaks of. Raises sqlite3.Error."""
+    conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
 INSERT_CALL = f"INSERT OR IGNORE INTO calls ({','.join(COLUMNS)}) VALUES ({','.join('?' * len(COLUMNS))})"  # noqa: S608
 _INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' * len(CONNECTION_COLUMNS))})"  # noqa: S608
 _ADD_REFUSALS = (

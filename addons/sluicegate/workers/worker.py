@@ -61,7 +61,7 @@ def open_folder(state_dir: Path, worker: Worker | None) -> StateFolder:
 
 def worker_folders(state_dir: Path) -> list[Path]:
     """Return the folders of all workers that have ever run."""
-    return sorted(f for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal())
+    return sorted(f for f in (state_dir / FOLDER).glob("*") if f.name.isdecimal() and f.is_dir())
 
 
 def numbers_beyond(state_dir: Path, count: int) -> tuple[int, ...]:

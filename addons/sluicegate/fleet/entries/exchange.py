@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from sluicegate.database import connection, transaction
 from sluicegate.fleet.entries.rows import KINDS, own_entries, write_entry
 from sluicegate.fleet.entries.table import Entries
 from sluicegate.fleet.erasure.carrying_out import Erasing
-from sluicegate.storage.store import read_meta
+from sluicegate.storage.store import read_meta, set_meta
 
 logger = logging.getLogger("sluicegate")
 
@@ -47,7 +46,7 @@ class Exchange:
                 last, found = own_entries(conn, kind, read_meta(conn, f"shipped_{kind.name}"), PER_BATCH, node)
                 if found:
                     self._entries.put(node[0], found)
-                    _set_meta(conn, f"shipped_{kind.name}", last)
+                    set_meta(conn, f"shipped_{kind.name}", last)
                 is_more |= len(found) == PER_BATCH
         return is_more
 
@@ -67,9 +66,5 @@ class Exchange:
                 except (ValueError, TypeError, AttributeError, LookupError) as e:
                     # Whoever can write to the store is not to stop what comes after it.
                     logger.warning("Entry %s in the fleet's store is left out, as no gateway has written it: %s", entry.id, e)
-            _set_meta(conn, FETCHED, position)
+            set_meta(conn, FETCHED, position)
         return True
-
-
-def _set_meta(conn: sqlite3.Connection, name: str, value: int) -> None:
-    conn.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
