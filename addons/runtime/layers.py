@@ -23,6 +23,7 @@ from mitmproxy.proxy.layers.http import (
     HttpEvent,
     HTTPMode,
     HttpStream,
+    ReceiveHttp,
     RequestData,
     RequestHeaders,
     RequestProtocolError,
@@ -34,7 +35,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from flow import mark_as_left
-from runtime import fast_streams, frame_limits, held_answers, paced_answers, probes, release_memory, size_limits
+from runtime import body_pieces, fast_streams, frame_limits, held_answers, paced_answers, probes, release_memory, size_limits
 from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
@@ -79,6 +80,9 @@ class GatewayHttp1Server(Http1Server):
 
     def read_body(self, event: events.Event) -> Commands:
         """Read a request's body; where what frames its chunks has no end, its call ends as if the client had left."""
+        if (data := body_pieces.take(self, event)) is not None:
+            yield ReceiveHttp(RequestData(self.stream_id, data))
+            return
         self.body_reader = size_limits.counting_chunks(self.body_reader)
         yield from super().read_body(event)
         # The body's bytes have been passed on by now: what is left is the size line of a chunk, or trailers.
