@@ -395,3 +395,11 @@ def test_a_provider_is_not_read_while_an_http2_client_gives_no_window(wires):
     assert fast.tapped == [TEXT, TEXT]
     assert fast.reads["carried"] > 20
     assert min(fast.pauses, general.pauses) >= 1
+
+
+def test_half_a_line_of_framing_is_left_to_mitmproxy_with_what_follows_it(wires):
+    """The second half of a size looks like a size, too."""
+    answer = FRAMED["chunked"]
+    for at in (m.start() + n for m in re.finditer(rb"[0-9a-f]+\r\n", answer[1]) for n in range(1, len(m[0]))):
+        fast, _ = check(wires, Case(answers=(answer,), cuts=(at,)))
+        assert fast.tapped == [TEXT]
