@@ -289,13 +289,13 @@ def check(run: Any, case: Case) -> tuple[Seen, Seen]:
     fast, general = run(case, True), run(case, False)
     assert fast.logged == general.logged == []
     assert not general.reads
-    if case.ending in ("reset", "leaves"):
-        # What asyncio had not handed out when the connection was lost is lost to the slower way.
-        for of_fast, of_general in zip(fast.tapped, general.tapped, strict=True):
-            assert of_fast.startswith(of_general)
+    if case.ending in ("reset", "leaves", "eof") and (set(case.turns) - {-1} or case.stalled):
+        # What asyncio had not handed out when the connection was lost is lost to that way, and so is what waited for an HTTP/2
+        # client's window when its stream was reset: how much that is depends on how far each way had come.
+        for pair in zip(fast.tapped, general.tapped, strict=False):
+            assert max(pair).startswith(min(pair))
         assert [h.split()[0] for h in fast.hooks] == [h.split()[0] for h in general.hooks]
-        if set(case.turns) - {-1} or case.stalled:
-            return fast, general
+        return fast, general
     assert fast.answers == general.answers
     assert (fast.hooks, fast.tapped, fast.usage) == (general.hooks, general.tapped, general.usage)
     assert (fast.reset, fast.left_paused) == (general.reset, general.left_paused) == (False, False)
