@@ -171,8 +171,11 @@ def test_an_old_policy_does_not_replace_one_that_nobody_has_looked_at(walk, walk
     walking.expected += ("412 (Precondition Failed)",)
     page = walk(f"#/policy/history/{old}")
     page.get_by_role("button", name="Restore", exact=True).click()
+    restore = page.get_by_role("button", name="Restore this revision")
+    # What it would change is shown: somebody else changes the policy only now.
+    restore.wait_for()
     api.ok("PUT", "users/bob", {"name": "Robert"})
-    page.get_by_role("button", name="Restore this revision").click()
+    restore.click()
     page.get_by_role("alert").wait_for()
     assert api.ok("GET", "/api/governance/users/bob")["user"]["name"] == "Robert"
     page.get_by_role("button", name="Restore", exact=True).click()

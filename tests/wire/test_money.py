@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 
 import pytest
 
@@ -140,7 +141,7 @@ def test_kill_9_under_load_loses_and_doubles_nothing(gateway, provider):
             while not stop.is_set():
                 try:
                     gw.post()
-                except OSError:
+                except (OSError, HTTPException):
                     return
 
         workers = [threading.Thread(target=load) for _ in range(8)]
