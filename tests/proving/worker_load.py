@@ -4,7 +4,8 @@
 
 Needs root and control groups of version 1 (``/sys/fs/cgroup/cpu``). The limit makes cores that do not exist: where four workers
 have a quarter of one each, whoever calls and answers has the rest. Workers and clients go before other work of the machine, so
-what is measured is what the limit allows.
+what is measured is what the limit allows. Two processors that share one core are slower while both are busy, and with more
+workers they are: with ``--spinning 1`` a process spins meanwhile, and one worker has no more of a core to itself than four.
 """
 
 from __future__ import annotations
@@ -98,6 +99,20 @@ def gateway(workers: int, provider: int) -> Iterator[tuple[int, list[int]]]:
             process.wait()
 
 
+@contextmanager
+def spinning(count: int) -> Iterator[None]:
+    """Keep so many processors busy with nothing, after all who have work to do."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        for process in processes:
+            os.setpriority(os.PRIO_PROCESS, process.pid, 0)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,11 +120,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--spinning", type=int, default=0, help="processes that only keep a processor busy")
     options = parser.parse_args()
     os.setpriority(os.PRIO_PROCESS, 0, -15)
     sent = request(body(20_000))
     found: dict[int, list[tuple[float, float]]] = {count: [] for count in options.workers}
-    with upstream() as provider:
+    with upstream() as provider, spinning(options.spinning):
         for _ in range(options.rounds):
             for count in options.workers:
                 with gateway(count, provider) as (port, pids), limited(pids, options.share):

@@ -124,6 +124,19 @@ def test_each_waits_for_a_foreign_lock_as_long_as_he_may_and_no_longer(monkeypat
     run(scene)
 
 
+def test_a_process_that_is_not_run_meanwhile_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is over by the first try, as it is where the machine runs something else, and the lock's holder had none of it."""
+    monkeypatch.setattr(group_commit, "BUSY_TIMEOUT_S", 3e-9)
+    monkeypatch.setattr(group_commit, "RETRY_DELAY_S", 1e-9)
+    disk = Disk(StoreBusy("locked"), StoreBusy("locked"), StoreBusy("locked"), None)
+
+    async def scene() -> None:
+        await group_commit.GroupCommit(disk.write, [0, 0]).commit()
+
+    run(scene)
+    assert disk.writes == 4
+
+
 def test_one_who_stops_waiting_leaves_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "BUSY_TIMEOUT_S", 60.0)
     disk = Disk(StoreBusy("locked"), None)

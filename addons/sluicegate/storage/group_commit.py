@@ -13,7 +13,11 @@ from time import perf_counter_ns as clock_ns
 from sluicegate.storage.errors import StoreBusy, StoreError
 
 BUSY_TIMEOUT_S = 0.05
-"""How long a call waits for another process's database lock before it is refused. The event loop keeps running meanwhile."""
+"""How long a call waits for another's database lock before it is refused. The event loop keeps running meanwhile.
+
+It is counted in tries: while the machine does not let this process run, one of its own threads may hold the lock and cannot go
+on either.
+"""
 
 RETRY_DELAY_S = 0.004
 """Pause between two tries to get that lock."""
@@ -29,6 +33,9 @@ class GroupCommit:
         """
         self._write, self._time_spent = write, time_spent
         self._waiting: list[tuple[float, asyncio.Future[None]]] = []
+        """The number of the last try for each call that waits."""
+        self._tries = 0
+        """Tries that found the database locked."""
 
     async def commit(self) -> None:
         """Return when what is pending now is on disk. Waits at most ``BUSY_TIMEOUT_S`` for another process's lock.
@@ -37,7 +44,8 @@ class GroupCommit:
         """
         loop = asyncio.get_running_loop()
         written = loop.create_future()
-        self._waiting.append((loop.time() + BUSY_TIMEOUT_S, written))
+        # The first try comes at once.
+        self._waiting.append((self._tries + 1 + BUSY_TIMEOUT_S / RETRY_DELAY_S, written))
         if len(self._waiting) == 1:
             loop.call_soon(self._write_once)
         await written
@@ -47,10 +55,10 @@ class GroupCommit:
         try:
             self._write()
         except StoreBusy as e:
-            loop = asyncio.get_running_loop()
-            self._resolve(e, until=loop.time())
+            self._tries += 1
+            self._resolve(e, last=self._tries)
             if self._waiting:
-                loop.call_later(RETRY_DELAY_S, self._write_once)
+                asyncio.get_running_loop().call_later(RETRY_DELAY_S, self._write_once)
         except StoreError as e:
             self._resolve(e)
         except Exception as e:
@@ -63,11 +71,11 @@ class GroupCommit:
             self._time_spent[0] += clock_ns() - began
             self._time_spent[1] += 1
 
-    def _resolve(self, error: StoreError | None, until: float = float("inf")) -> None:
-        """Resume the calls whose deadline is not after ``until``, with the error if there is one."""
-        waited, self._waiting = self._waiting, [(at, written) for at, written in self._waiting if at > until]
-        for at, written in waited:
-            if at > until or written.done():
+    def _resolve(self, error: StoreError | None, last: float = float("inf")) -> None:
+        """Resume the calls that do not wait for a later try than ``last``, with the error if there is one."""
+        waited, self._waiting = self._waiting, [(number, written) for number, written in self._waiting if number > last]
+        for number, written in waited:
+            if number > last or written.done():
                 continue
             if error is None:
                 written.set_result(None)
