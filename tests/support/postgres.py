@@ -64,6 +64,20 @@ class Postgres:
                 conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
     @contextmanager
+    def away(self, url: str) -> Iterator[None]:
+        """Take a database away from all who use it, and let them come back afterwards."""
+        import psycopg
+
+        name = url.rpartition("/")[2]
+        with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
+            conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            try:
+                yield
+            finally:
+                conn.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+    @contextmanager
     def schema(self) -> Iterator[str]:
         """Make an empty schema, and drop it afterwards; yield a URL by which all names without one mean names in it."""
         import psycopg

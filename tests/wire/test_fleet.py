@@ -11,7 +11,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -98,19 +97,6 @@ class Site:
 
     def used(self, key: str, gateway: int = 0, unit: str = "usd") -> dict[str, Any]:
         return self.gateways[gateway].usage()[f"virtual_key/{key}/{unit}"]
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """Take the database away from the gateways."""
-        import psycopg
-
-        with psycopg.connect(self.server.url("postgres"), autocommit=True) as conn:
-            conn.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false".encode())
-            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (self.database,))
-            try:
-                yield
-            finally:
-                conn.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS true".encode())
 
     def nodes(self, gateway: int = 0) -> dict[str, dict[str, Any]]:
         return {node["name"]: node for node in self.gateways[gateway].admin("/api/nodes").json["nodes"]}
@@ -258,7 +244,7 @@ def test_without_the_store_leases_are_spent_and_then_calls_are_refused(site: Sit
     assert north.post(FIVE_CENTS, "vk-lease").status == 200
     # With one call behind it, it has room for some more.
     eventually(lambda: site.nodes()["north"]["leases"])
-    with site.away():
+    with site.server.away(site.url):
         eventually(lambda: north.admin("/api/health").json["fleet"]["error"])
         answers: list[Reply] = []
         while not answers or (answers[-1].status == 200 and len(answers) < 50):
@@ -277,7 +263,7 @@ def test_without_the_store_leases_are_spent_and_then_calls_are_refused(site: Sit
 def test_a_correction_made_while_the_store_is_away_survives_a_kill_and_counts_once(site: Site) -> None:
     south = site.gateways[1]
     before = float(site.used("vk-corrected", 2)["used_usd"])
-    with site.away():
+    with site.server.away(site.url):
         eventually(lambda: south.admin("/api/health").json["fleet"]["error"])
         body = {"scope": "vk-corrected", "amount": 1.25, "reason": "a tool was billed apart"}
         Api(south).ok("POST", "/api/adjustments", body)

@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ class Site:
 
     def __init__(self, folder: Path, provider: FakeProvider, server: Postgres, url: str) -> None:
         self.provider, self.server, self.url, self.folder = provider, server, url, folder
-        self.database = url.rpartition("/")[2]
         providers = {"anthropic": {"base_url": provider.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}}
         keys = [{"id": "vk-one", "budget": {"max_limit": 5, "reset_duration": "1M"}}, {"id": "vk-two"}]
         whole = {"version": 1, "providers": providers, "virtual_keys": keys, "users": [{"id": "quilla"}], "server": {"store": url}}
@@ -57,17 +55,6 @@ class Site:
 
     def revision(self, gateway: int) -> str:
         return str(self.gateways[gateway].admin("/api/policy?texts=false").json["revision"])
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """Take the database away from the gateways."""
-        with psycopg.connect(self.server.url("postgres"), autocommit=True) as conn:
-            conn.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false".encode())
-            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (self.database,))
-            try:
-                yield
-            finally:
-                conn.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS true".encode())
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +180,7 @@ def test_a_policy_is_moved_out_and_in_again_by_the_command_line(site: Site) -> N
 
 def test_a_node_that_missed_an_edit_has_it_once_the_store_is_back(site: Site) -> None:
     before = site.revision(1)
-    with site.away():
+    with site.server.away(site.url):
         reply = site.edit(0, "vk-one", {"name": "while away"})
         assert (reply.status, reply.json["error"]["type"]) == (503, "policy_not_writable")
         eventually(lambda: site.gateways[1].admin("/api/health").json["policy"]["error"])
@@ -215,7 +202,7 @@ def test_a_node_that_missed_an_edit_has_it_once_the_store_is_back(site: Site) ->
 def test_a_start_without_the_store_refuses_calls_until_it_has_confirmed_the_policy(site: Site) -> None:
     south = site.gateways[1]
     south.stop(signal.SIGTERM)
-    with site.away():
+    with site.server.away(site.url):
         south.start()
         refused = south.post(CALL, "vk-one")
         assert (refused.status, refused.reason) == (503, "gateway_error")

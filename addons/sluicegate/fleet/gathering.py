@@ -106,9 +106,7 @@ class Gathering(Shipping):
         if adjustments:
             with transaction(shared):
                 shared.executemany(INSERT_ADJUSTMENT, [row_of_adjustment(a) for a in adjustments])
-                shared.execute(
-                    "INSERT OR REPLACE INTO meta SELECT ?, coalesce(max(number), 0) FROM adjustments", (AGREED_ADJUSTMENT,)
-                )
+                shared.execute(_AGREE_ON_ADJUSTMENTS, (AGREED_ADJUSTMENT,))
             (last,) = own.execute("SELECT max(number) FROM adjustments").fetchone()
             set_meta(own, GATHERED_ADJUSTMENT, last)
         connections = own.execute(_CONNECTIONS, (read_meta(own, GATHERED_CONNECTION), RECORDS_PER_BATCH)).fetchall()
