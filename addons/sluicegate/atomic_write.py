@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -25,6 +26,17 @@ def write_private(file: Path, data: bytes) -> None:
     """Replace a file, or make it, so that only its owner may read it, who is the folder's if it is new. Raises OSError."""
     os.replace(stage(file, data, 0o600), file)
     sync_folder(file.parent)
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock of its own file, readable by its owner alone; wait for others that hold it. Raises OSError."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def fingerprint(at: os.stat_result) -> tuple[int, int, int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 from pathlib import Path
 
+from sluicegate.atomic_write import locked
 from sluicegate.database import connection
 from sluicegate.policy.revisions import Revision, Revisions, RevisionsError
 from sluicegate.windows import iso, parse_iso
@@ -41,13 +40,9 @@ class SharedRevisions(Revisions):
 
     def _add_found(self, revision: Revision) -> None:
         try:
-            fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+            with locked(self._lock):
                 if not self._is_known(revision):
                     super().add(revision)
-            finally:
-                os.close(fd)
         except (RevisionsError, OSError) as e:
             logger.warning("Policy revision could not be recorded in the history: %s", e)
 

@@ -8,7 +8,6 @@ answer counts as it did then.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
@@ -22,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from sluicegate.atomic_write import write_private
+from sluicegate.atomic_write import locked, write_private
 from sluicegate.background import low_priority, paced
 from sluicegate.workers.metric_sums import Counts, counters_of, summed
 from sluicegate.workers.worker import FOLDER, metrics_memory
@@ -140,9 +139,7 @@ class Scrape:
     def _memory(self, public: bool) -> Iterator[dict[str, Any]]:
         """Provide what scrapes have been told, and write it back; one scrape at a time."""
         file = metrics_memory(self._state_dir)[public]
-        lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(file.with_suffix(".lock")):
             try:
                 memory = orjson.loads(file.read_bytes())
             except (OSError, ValueError):
@@ -154,8 +151,6 @@ class Scrape:
             except OSError as e:
                 # A full disk is what the figures are asked for. The next sum may be less by what a worker has counted since.
                 logger.warning("What metrics have told cannot be noted in %s: %s", file, e.strerror)
-        finally:
-            os.close(lock)
 
 
 def summed_with_past(memory: dict[str, Any], own: tuple[int, str, bytes], others: Mapping[int, tuple[str, bytes]]) -> bytes:
