@@ -3,23 +3,80 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+"""Of Linux's ``renameat2``."""
 
-def replace_all(staged: Mapping[Path, Path], previous: Mapping[Path, bytes]) -> None:
-    """Move staged files into place, all or none of them; ``previous`` has the contents to restore. Raises OSError."""
-    done: list[Path] = []
+
+class ChangedMeanwhileError(Exception):
+    """A file was saved by somebody else since it was read; nothing was replaced."""
+
+
+def replace_unchanged(staged: Mapping[Path, Path], read: Mapping[Path, bytes]) -> None:
+    """Move staged files into place, all or none of them, if the files still hold what was ``read``.
+
+    A file and the one that replaces it change places at once, and only then is what came out compared: an editor that saves
+    at the last moment is seen, and its file put back. Raises ChangedMeanwhileError or OSError, then nothing was replaced.
+    """
+    done: list[tuple[Path, Path, bytes]] = []
     try:
         for file, ready in staged.items():
-            os.replace(ready, file.resolve())
-            done.append(file)
-    except OSError:
-        for file in done:
-            os.replace(stage(file.resolve(), previous[file]), file.resolve())
+            target, ours = file.resolve(), ready.read_bytes()
+            # Also compared before, so that a change that was seen in time is not in the file's place for a moment.
+            if _content(target) != read[file]:
+                raise ChangedMeanwhileError
+            try:
+                _exchange(target, ready)
+            except FileNotFoundError as e:
+                raise ChangedMeanwhileError from e
+            done.append((target, ready, ours))
+            if _content(ready) != read[file]:
+                raise ChangedMeanwhileError
+    except BaseException:
+        for undone in reversed(done):
+            _put_back(*undone)
         raise
+
+
+def _put_back(file: Path, saved: Path, ours: bytes) -> None:
+    """Let ``saved`` take the place of what is ours in ``file``, or leave what somebody saved there since, which is newer."""
+    expected: bytes | None = ours
+    while True:
+        put = _content(saved)
+        _exchange(file, saved)
+        if _content(saved) == expected:
+            return
+        expected = put
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def _exchange(file: Path, other: Path) -> None:
+    """Let two files change places at once. Raises OSError.
+
+    Where the system or its file system cannot, ``other`` replaces ``file``, which is then a copy of it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if (rename := getattr(libc, "renameat2", None)) is not None:
+        if rename(_AT_FDCWD, os.fsencode(file), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+            return
+        if (error := ctypes.get_errno()) not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise OSError(error, os.strerror(error), str(file))
+    previous = file.read_bytes()
+    os.replace(other, file)
+    os.replace(stage(file, previous), other)
 
 
 def write_private(file: Path, data: bytes) -> None:

@@ -9,7 +9,9 @@ import threading
 import time
 
 import pytest
+import yaml
 
+from sluicegate import atomic_write
 from support.api import DANA, GOVERNANCE, POLICY, VERA, Api, error
 from support.harness import VK, eventually
 
@@ -317,27 +319,34 @@ def test_parallel_writes_and_somebody_at_the_file_lose_nothing(api):
     gw = api.gw
     stop = threading.Event()
 
+    def limit_in(text):
+        return next(k for k in yaml.safe_load(text)["virtual_keys"] if k["id"] == VK)["budget"]["max_limit"]
+
     def editor():
-        """Somebody who saves by replacing the file, as editors do, whenever he has read it."""
-        saved = 0
+        """Somebody who saves by replacing the file, as editors do. What he replaces without having read it is his own loss."""
+        saved, lost = 0, 0.0
+        fresh = gw.policy.with_suffix(".swp")
         while not stop.is_set() and saved < 5:
             text = gw.policy.read_text()
-            fresh = gw.policy.with_suffix(".swp")
             fresh.write_text(text + f"# by hand {saved}\n")
             if gw.policy.read_text() == text:
-                fresh.replace(gw.policy)
+                atomic_write._exchange(gw.policy, fresh)
+                lost += limit_in(fresh.read_text()) - limit_in(text)
                 saved += 1
             time.sleep(0.01)
-        return saved
+        return saved, lost
 
     with concurrent.futures.ThreadPoolExecutor(9) as pool:
         by_hand = pool.submit(editor)
         ups = list(pool.map(lambda _: api("POST", f"virtual-keys/{VK}/top-up", {"amount": 0.25}).status, range(40)))
         stop.set()
-        saved = by_hand.result()
+        saved, lost = by_hand.result()
     done = ups.count(200)
     assert set(ups) <= {200, 503}
-    assert api.ok("GET", f"virtual-keys/{VK}")["virtual_key"]["budget"]["max_limit"] == 50 + done / 4
+    expected = 50 + done / 4 - lost
+    assert limit_in(gw.policy.read_text()) == expected
+    # What he saved last, the gateway has read within a second.
+    eventually(lambda: api.ok("GET", f"virtual-keys/{VK}")["virtual_key"]["budget"]["max_limit"] == expected)
     assert gw.policy.read_text().count("# by hand") == saved
     assert done > 30
 

@@ -1,7 +1,7 @@
 """A policy in a file or a folder of this machine.
 
-No change is lost to another writer: a lock on the folder excludes other processes of this machine, and the files are
-compared once more right before they are replaced, in case an editor saved them meanwhile.
+No change is lost to another writer: a lock on the folder excludes other processes of this machine, and what is replaced is
+compared with what was read, in case an editor saved meanwhile.
 """
 
 from __future__ import annotations
@@ -133,7 +133,10 @@ class _Staged:
     def put(self, _: Written) -> Fingerprint:
         """Replace the files, all or none of them. Raises FilesChangedError or OSError."""
         self.check()
-        atomic_write.replace_all(self._staged, self._reading.data)
+        try:
+            atomic_write.replace_unchanged(self._staged, self._reading.data)
+        except atomic_write.ChangedMeanwhileError as e:
+            raise FilesChangedError from e
         return self._fingerprint
 
 

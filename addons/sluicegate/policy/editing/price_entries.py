@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sluicegate.atomic_write import stage, sync_folder
+from sluicegate.atomic_write import ChangedMeanwhileError, replace_unchanged, stage, sync_folder
 from sluicegate.model_names import canonical
 from sluicegate.policy.editing.yaml_patch import Change, rewrite
-from sluicegate.pricing.price_file import read_prices
+from sluicegate.pricing.price_file import PriceError, read_prices
 from sluicegate.yaml_document import parse
 
 HEADER = """\
@@ -20,6 +20,9 @@ HEADER = """\
 version: 1
 models: []
 """
+
+MAX_ATTEMPTS = 5
+"""How often the entries are written while an editor keeps saving the file."""
 
 
 def write_entries(file: Path, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -31,16 +34,37 @@ def write_entries(file: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     # The file of a deployment is often a link to another place, and stays one.
     target = file.resolve()
     with _locked(target.parent):
-        data = target.read_bytes() if target.exists() else HEADER.encode()
-        read_prices(data, str(file))
-        document = parse(data, str(file))
-        positions = {canonical(entry["model"]): i for i, entry in enumerate(document.value["models"])}
-        changes = [Change("models", positions.get(canonical(entry["model"])), dict(entry)) for entry in entries]
-        text, _ = rewrite(document, data.decode(), changes)
-        written = text.encode()
-        read_prices(written, str(file))
-        os.replace(stage(target, written), target)
-        sync_folder(target.parent)
+        for _ in range(MAX_ATTEMPTS):
+            with contextlib.suppress(ChangedMeanwhileError):
+                return _write_once(target, file, entries)
+    raise PriceError(f"{file}: others keep changing it; nothing was written, try again")
+
+
+def _write_once(target: Path, file: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    data = target.read_bytes() if target.exists() else None
+    ready = stage(target, _with_entries(file, HEADER.encode() if data is None else data, entries))
+    try:
+        if data is not None:
+            replace_unchanged({target: ready}, {target: data})
+        else:
+            # Unlike a rename, a link does not replace a file that somebody has made meanwhile.
+            os.link(ready, target)
+    except FileExistsError as e:
+        raise ChangedMeanwhileError from e
+    finally:
+        ready.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def _with_entries(file: Path, data: bytes, entries: Sequence[Mapping[str, Any]]) -> bytes:
+    read_prices(data, str(file))
+    document = parse(data, str(file))
+    positions = {canonical(entry["model"]): i for i, entry in enumerate(document.value["models"])}
+    changes = [Change("models", positions.get(canonical(entry["model"])), dict(entry)) for entry in entries]
+    text, _ = rewrite(document, data.decode(), changes)
+    written = text.encode()
+    read_prices(written, str(file))
+    return written
 
 
 @contextlib.contextmanager
