@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sluicegate import http_client
 from sluicegate.addresses import is_loopback
 from sluicegate.alerts.notifier import Notifier
 from sluicegate.caching.answer_cache import AnswerCache
@@ -30,6 +29,8 @@ from sluicegate.fleet.policy.opening import open_source, store_name
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.reaching import has_workers
 from sluicegate.fleet.store.reach import store_address
+from sluicegate.http_client.proxies import choose_proxies
+from sluicegate.http_client.trust import trust
 from sluicegate.limits.free_requests import FreeRequests
 from sluicegate.limits.lease import boot_clock
 from sluicegate.limits.ledger import Ledger
@@ -228,7 +229,7 @@ class Services:
     def choose_way_out(self) -> None:
         """Let the HTTP client take the way out too, and trust whom policy says. Raises ProxyError, TrustError or OSError."""
         self._outbound = self.policy, outbound_of(self.policy.server.upstream_proxy, self.env)
-        http_client.choose_proxies(self._proxy_url)
+        choose_proxies(self._proxy_url)
         self.trust.follow(self.policy.server.ca_bundle)
         self._has_chosen_way_out = True
 
@@ -314,8 +315,8 @@ class Services:
         self._closed = True
         # First, while all that it speaks of is open.
         self.telemetry.close()
-        http_client.choose_proxies(None)
-        http_client.trust(None)
+        choose_proxies(None)
+        trust(None)
         self.upkeep.stop()
         self.policy_watcher.stop()
         self.price_watcher.stop()

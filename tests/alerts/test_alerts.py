@@ -27,7 +27,8 @@ from sluicegate.alerts.alert import (
 )
 from sluicegate.alerts.notifier import MAX_MESSAGES_PER_ROUND, THRESHOLDS_PER_TRANSACTION, Notifier
 from sluicegate.alerts.outbox import Outbox
-from sluicegate.http_client import exchange, post_webhook
+from sluicegate.http_client import exchange
+from sluicegate.http_client.exchange import post_webhook
 from sluicegate.policy.loader import PolicyError, load
 from sluicegate.services import Services
 from sluicegate.values import NANO

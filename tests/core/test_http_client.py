@@ -15,15 +15,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from sluicegate.http_client import (
-    InvalidAnswerError,
-    NotSentError,
-    StreamingClient,
-    UnreachableError,
-    post_webhook,
-    request,
-)
-from sluicegate.http_client.connections import trusting_context
+from sluicegate.http_client.errors import InvalidAnswerError, NotSentError, UnreachableError
+from sluicegate.http_client.exchange import post_webhook, request
+from sluicegate.http_client.streaming import StreamingClient
+from sluicegate.http_client.trust import trusting_context
 from support.certificates import self_signed
 from support.harness import ROOT
 from support.receiver import Receiver

@@ -8,15 +8,10 @@ import socket
 
 import pytest
 
-from sluicegate.http_client import (
-    InvalidRequestError,
-    NoAnswerError,
-    NotSentError,
-    StreamingClient,
-    TooSlowError,
-    choose_proxies,
-    connections,
-)
+from sluicegate.http_client import connections
+from sluicegate.http_client.errors import InvalidRequestError, NoAnswerError, NotSentError, TooSlowError
+from sluicegate.http_client.proxies import choose_proxies
+from sluicegate.http_client.streaming import StreamingClient
 from support.certificates import self_signed, server_context
 from support.connect_proxy import ConnectProxy
 from support.harness import WAIT_S

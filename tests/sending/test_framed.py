@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.calls.plan import Target
-from sluicegate.http_client import StreamedAnswer
+from sluicegate.http_client.streaming import StreamedAnswer
 from sluicegate.providers.answers.event_stream import encode_exception
 from sluicegate.sending import delivery
 from sluicegate.sending.delivery import Delivery

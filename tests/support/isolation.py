@@ -30,8 +30,8 @@ SIGNALS = (
 )
 
 OURS = (
-    ("sluicegate.http_client.connections", "_choose_proxy"),
-    ("sluicegate.http_client.connections", "_extra_authorities"),
+    ("sluicegate.http_client.proxies", "_choose_proxy"),
+    ("sluicegate.http_client.trust", "_extra_authorities"),
     ("flow", "_services"),
     ("runtime.authority", "_chosen"),
 )

@@ -13,9 +13,10 @@ import pytest
 from cryptography import x509
 from mitmproxy.certs import dummy_cert, load_pem_private_key
 
-from sluicegate import http_client
 from sluicegate.authority.certificate import make_authority
 from sluicegate.cli.main import app
+from sluicegate.http_client.proxies import choose_proxies
+from sluicegate.http_client.trust import trust
 from sluicegate.policy import watcher
 from support.command import CliRunner
 from support.connect_proxy import ConnectProxy
@@ -188,8 +189,8 @@ def test_a_test_message_goes_as_the_gateways_do(office, tmp_path, server, code, 
     try:
         done = CliRunner().invoke(app, ["alerts", "test", "--policy", str(tmp_path / "policy.yaml")])
     finally:
-        http_client.choose_proxies(None)
-        http_client.trust(None)
+        choose_proxies(None)
+        trust(None)
     assert (done.exit_code, says in done.output) == (code, True), done.output
 
 

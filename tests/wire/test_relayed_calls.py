@@ -82,11 +82,11 @@ def edge(tmp_path_factory, upstreams, clock):
         yield gw
 
 
-def late(gw, clock):
+def late(clock):
     """A provider that answers nothing until the wait for its first token is over."""
 
     def script(peer, _):
-        clock.advance(gw, FIRST_TOKEN_S + 1)
+        clock.set_ahead(FIRST_TOKEN_S + 1)
         receive(peer.conn)
 
     return script
@@ -226,7 +226,7 @@ def test_a_call_left_while_an_error_arrives_costs_nothing(edge, upstreams):
 
 
 def test_an_attempt_without_an_answer_is_charged_once_and_by_the_time_it_ran(edge, upstreams, clock):
-    upstreams["anthropic"].script = late(edge, clock)
+    upstreams["anthropic"].script = late(clock)
     upstreams["second"].script = streamed(sse(model=HAIKU))
     reply, record = called(edge, model=f"{HAIKU}-20261002", stream=True)
     assert reply.headers["x-sluicegate-route"].startswith("second/")
@@ -238,7 +238,7 @@ def test_an_attempt_without_an_answer_is_charged_once_and_by_the_time_it_ran(edg
 
 def test_what_attempts_have_cost_is_held_under_a_hard_budget(edge, upstreams, clock):
     """The budget holds one attempt of 1,024 tokens and not two: so the second one is refused and nothing is overspent."""
-    upstreams["anthropic"].script = late(edge, clock)
+    upstreams["anthropic"].script = late(clock)
     used = []
     for number in range(8):
         reply, record = called(edge, key=HARD, model=f"{HAIKU}-2026110{number}", stream=True, max_tokens=2048)
@@ -364,7 +364,7 @@ def test_the_books_balance_after_all_of_this(edge):
 def test_a_gateway_killed_during_the_second_attempt_charges_the_first_too(tmp_path, upstreams):
     clock = Clock(tmp_path)
     gateway = Gateway(tmp_path, policy_of(upstreams), scripts=clock.scripts).start()
-    upstreams["anthropic"].script = late(gateway, clock)
+    upstreams["anthropic"].script = late(clock)
     upstreams["second"].script = lambda peer, _: receive(peer.conn)
     with gateway.raw() as conn:
         body = ask(model=HAIKU, stream=True)

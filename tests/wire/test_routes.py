@@ -77,7 +77,7 @@ LATE = {
 """Models whose provider sends no token before the wait for the first one is over, and what it has sent by then."""
 
 
-def late(gw, clock, pieces):
+def late(clock, pieces):
     """What a provider does with a call of such a model."""
 
     def run(peer, _):
@@ -85,7 +85,7 @@ def late(gw, clock, pieces):
             peer.head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
             for piece in pieces:
                 peer.chunk(piece)
-        clock.advance(gw, FIRST_TOKEN_S + 1)
+        clock.set_ahead(FIRST_TOKEN_S + 1)
         receive(peer.conn)
 
     return run
@@ -162,7 +162,7 @@ def test_the_request_arrives_as_it_was_sent_with_the_providers_key(edge, upstrea
 )
 def test_a_target_that_fails_is_followed_by_the_next(edge, upstream, clock, model, first, why, result):
     """Each case has a model of its own: a target that has failed five times in a row is kept away from."""
-    first = first or late(edge, clock, LATE[model])
+    first = first or late(clock, LATE[model])
     upstream.script = by_model(**{model: first, SONNET: streamed(sse(model=SONNET))})
     reply, record = called(edge, model=model, stream=True)
     assert reply.status == 200

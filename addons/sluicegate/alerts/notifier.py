@@ -33,7 +33,7 @@ from sluicegate.alerts.claiming import Claiming, Claims, Finding
 from sluicegate.alerts.outbox import Message, Outbox, ReachedThreshold
 from sluicegate.background import paced
 from sluicegate.fleet.store.protocol import FleetError
-from sluicegate.http_client import post_webhook
+from sluicegate.http_client.exchange import post_webhook
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.alert_receivers import Webhook
 from sluicegate.policy.limit import Limit

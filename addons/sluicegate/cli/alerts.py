@@ -57,21 +57,22 @@ def send_test(
 
 def _take_way_out(policy: Any) -> None:
     """Send as the gateway does: by the proxy that the policy names, and trusting whom it says; exit if it cannot be used."""
-    from sluicegate import http_client
+    from sluicegate.http_client.proxies import choose_proxies
+    from sluicegate.http_client.trust import trust
     from sluicegate.network.outbound.proxies import DIRECT, outbound_of
     from sluicegate.network.outbound.trust import read_bundle
 
     # The proxy of this shell's environment may be the gateway itself.
     try:
-        http_client.choose_proxies(outbound_of(policy.server.upstream_proxy or DIRECT, os.environ).url_for)
-        http_client.trust(read_bundle(policy.server.ca_bundle) if policy.server.ca_bundle else None)
+        choose_proxies(outbound_of(policy.server.upstream_proxy or DIRECT, os.environ).url_for)
+        trust(read_bundle(policy.server.ca_bundle) if policy.server.ca_bundle else None)
     except ValueError as e:
         fail(str(e))
 
 
 def _send(target: Any, now: int, dry_run: bool) -> dict[str, Any]:
     from sluicegate.alerts.alert import build_headers, encode_body, trial_fields
-    from sluicegate.http_client import post_webhook
+    from sluicegate.http_client.exchange import post_webhook
 
     fields = trial_fields(target.name, now)
     body = encode_body(fields, target.format)

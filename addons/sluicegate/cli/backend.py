@@ -94,7 +94,8 @@ class GatewayBackend:
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Answer:
         """Send the request over HTTP with the admin token."""
-        from sluicegate.http_client import UnreachableError, request
+        from sluicegate.http_client.errors import UnreachableError
+        from sluicegate.http_client.exchange import request
 
         sent = {"authorization": f"Bearer {admin_token(self._settings)}", "content-type": "application/json", **headers}
         data = json.dumps(body, default=str).encode() if body is not None else None

@@ -85,7 +85,8 @@ def _silent(url: str) -> Finding:
 def _health_of(settings: Settings) -> dict[str, Any] | None:
     """Return what a running gateway says of itself; None where it does not answer, or not to this state folder's token."""
     from sluicegate.cli.backend import admin_token
-    from sluicegate.http_client import UnreachableError, request
+    from sluicegate.http_client.errors import UnreachableError
+    from sluicegate.http_client.exchange import request
 
     try:
         token = admin_token(settings)

@@ -242,7 +242,8 @@ def _checked(gateway: str) -> str:
 
 def _ask(url: str, path: str) -> bytes | None:
     """Return what the gateway answers to a GET; None if it does not know the path; exit if it does not answer."""
-    from sluicegate.http_client import UnreachableError, request
+    from sluicegate.http_client.errors import UnreachableError
+    from sluicegate.http_client.exchange import request
 
     try:
         answer = request("GET", url + path, timeout_s=TIMEOUT_S)

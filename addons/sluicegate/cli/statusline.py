@@ -106,7 +106,8 @@ def _print_session(gateway: str | None, key: str | None) -> None:
 
 def _fetch_quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
     """Return the key's quota, or None and the reason why there is none."""
-    from sluicegate.http_client import InvalidAnswerError, UnreachableError, request
+    from sluicegate.http_client.errors import InvalidAnswerError, UnreachableError
+    from sluicegate.http_client.exchange import request
 
     url = f"{gateway.rstrip('/')}/api/governance/virtual-keys/quota"
     try:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-from sluicegate.http_client.connections import NotSentError
+from sluicegate.http_client.errors import NotSentError
 from sluicegate.http_client.wire import Wire, reason_of
 
 MAX_HEAD_BYTES = 100 << 10

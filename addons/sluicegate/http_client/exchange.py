@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
-
-import httpx
 
 from sluicegate import __version__
 from sluicegate.addresses import refusal_of_server
-from sluicegate.http_client.connections import InvalidAnswerError, UnreachableError, innermost, proxy_of, ssl_context
+from sluicegate.http_client.errors import InvalidAnswerError, UnreachableError, innermost
+from sluicegate.http_client.library import httpx, proxy_of
+from sluicegate.http_client.response import Response
+from sluicegate.http_client.trust import ssl_context
 
 WEBHOOK_IO_TIMEOUT_S = 5.0
 """Time to wait for a connection to a webhook, or for its next byte."""
@@ -29,20 +27,6 @@ MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 
 
 _HEADERS = {"user-agent": f"sluicegate/{__version__}", "accept-encoding": "identity", "connection": "close"}
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A complete answer."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """By name in any case."""
-
-    def json(self) -> Any:
-        """Return the body as JSON; raises ValueError if it is not."""
-        return json.loads(self.body)
 
 
 def request(

@@ -9,8 +9,8 @@ from typing import Any
 
 import h11
 
-from sluicegate.http_client.connections import InvalidRequestError, NoAnswerError, TooSlowError
 from sluicegate.http_client.dialling import MAX_HEAD_BYTES, Way, proxy_headers
+from sluicegate.http_client.errors import InvalidRequestError, NoAnswerError, TooSlowError
 from sluicegate.http_client.wire import Wire, is_too_slow, reason_of
 
 

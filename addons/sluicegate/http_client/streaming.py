@@ -10,9 +10,10 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from sluicegate.http_client import connections
 from sluicegate.http_client.dialling import Way, open_wire
 from sluicegate.http_client.kept_connection import KeptConnection, request_on
+from sluicegate.http_client.proxies import proxy_to
+from sluicegate.http_client.trust import extra_authorities, trusting_context
 
 MAX_FREE_CONNECTIONS = 200
 
@@ -50,9 +51,9 @@ class StreamingClient:
 
     def open(self) -> ssl.SSLContext:
         """Return the authorities to trust, loaded once and when they have changed. Blocks for 20 ms then."""
-        if self._context is None or self._extra is not connections.extra_authorities():
-            self._extra = connections.extra_authorities()
-            self._context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else connections.trusting_context()
+        if self._context is None or self._extra is not extra_authorities():
+            self._extra = extra_authorities()
+            self._context = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else trusting_context()
             self._context.set_alpn_protocols(["http/1.1"])
         return self._context
 
@@ -73,7 +74,7 @@ class StreamingClient:
         ``on_sent`` is called when its first bytes leave. Nothing is added to ``headers``, which frame the body too.
         Raises NotSentError, of which InvalidRequestError is a kind, or NoAnswerError.
         """
-        context, way = self.open(), Way(*server, connections.proxy_to(*server[1:]))
+        context, way = self.open(), Way(*server, proxy_to(*server[1:]))
         request = request_on(way, method, target, headers, len(body))
         connection = self._take(way, context)
         if connection is None:

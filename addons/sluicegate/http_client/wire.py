@@ -9,7 +9,7 @@ import select
 import socket
 import ssl
 
-from sluicegate.http_client.connections import innermost
+from sluicegate.http_client.errors import innermost
 
 MAX_UNREAD_BYTES = 256 << 10
 """Bytes that may have arrived before they are asked for; then the server has to wait."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from sluicegate.http_client import Response, UnreachableError, request
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.exchange import request
+from sluicegate.http_client.response import Response
 from sluicegate.reconciliation.reports import Report, ReportError, add_page
 from sluicegate.windows import DAY_MS, iso
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from sluicegate.background import low_priority
 from sluicegate.calls.call import Call
-from sluicegate.http_client import UnreachableError, request
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.exchange import request
 from sluicegate.model_names import is_glob
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider, ProviderKey

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from sluicegate.http_client import StreamedAnswer, UnreachableError
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.streaming import StreamedAnswer
 from sluicegate.providers.answers.content_encoding import ContentDecoder
 
 Headers = list[tuple[bytes, bytes]]

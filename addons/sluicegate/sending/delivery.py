@@ -10,7 +10,8 @@ from starlette.types import Message, Send
 
 from sluicegate.calls.answer import MAX_JSON_BYTES
 from sluicegate.calls.plan import Target
-from sluicegate.http_client import StreamedAnswer, UnreachableError
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.streaming import StreamedAnswer
 from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.sending.answer_facts import Headers, decoded, header
 from sluicegate.sending.dialects import Translation

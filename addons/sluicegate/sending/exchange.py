@@ -15,14 +15,8 @@ from sluicegate.addresses import normalize_host
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.calls.call import Call
 from sluicegate.calls.plan import Attempt, Plan, Target, pause_ms, retries
-from sluicegate.http_client import (
-    InvalidRequestError,
-    NoAnswerError,
-    NotSentError,
-    StreamedAnswer,
-    StreamingClient,
-    UnreachableError,
-)
+from sluicegate.http_client.errors import InvalidRequestError, NoAnswerError, NotSentError, UnreachableError
+from sluicegate.http_client.streaming import StreamedAnswer, StreamingClient
 from sluicegate.network.egress.dialling import Dialling
 from sluicegate.policy.model import Policy
 from sluicegate.policy.provider import Provider

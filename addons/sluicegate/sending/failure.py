@@ -11,7 +11,8 @@ from sluicegate.calls.keyring import REJECTED_STATUSES
 from sluicegate.calls.plan import Attempt, Target, cause_of_status
 from sluicegate.calls.refusal import for_client, render
 from sluicegate.calls.settlement import settle, used
-from sluicegate.http_client import StreamedAnswer, TooSlowError
+from sluicegate.http_client.errors import TooSlowError
+from sluicegate.http_client.streaming import StreamedAnswer
 from sluicegate.policy.model import Policy
 from sluicegate.policy.routes import RetryCause
 from sluicegate.sending.answer_facts import Headers, decoded, retry_after_ms

@@ -11,7 +11,8 @@ import contextlib
 
 from starlette.types import Receive, Scope, Send
 
-from sluicegate.http_client import StreamingClient, UnreachableError
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.streaming import StreamingClient
 from sluicegate.network.egress.dialling import Dialling
 from sluicegate.network.loopback.ticket_server import TicketServer
 from sluicegate.sending.exchange import Exchange, RelayedCall

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-from sluicegate import http_client
 from sluicegate.addresses import is_loopback
+from sluicegate.http_client import exchange
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.response import Response
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in.errors import InvalidTokenError, ProviderDownError, ProviderRefusedError, UnknownKeyError
 
@@ -161,7 +163,7 @@ def _get_json(url: str) -> dict[str, Any]:
     return _json_of(answer)
 
 
-def _json_of(answer: http_client.Response) -> dict[str, Any]:
+def _json_of(answer: Response) -> dict[str, Any]:
     try:
         found = json.loads(answer.body or b"{}")
     except ValueError:
@@ -171,10 +173,10 @@ def _json_of(answer: http_client.Response) -> dict[str, Any]:
     return found
 
 
-def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> http_client.Response:
+def _send(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
     try:
-        return http_client.request(method, url, headers=headers, body=body, timeout_s=TIMEOUT_S, max_bytes=MAX_ANSWER_BYTES)
-    except http_client.UnreachableError as e:
+        return exchange.request(method, url, headers=headers, body=body, timeout_s=TIMEOUT_S, max_bytes=MAX_ANSWER_BYTES)
+    except UnreachableError as e:
         # Its text may quote what was sent.
         raise ProviderDownError(f"the identity provider cannot be reached ({type(e.__cause__ or e).__name__})") from e
 

@@ -19,7 +19,9 @@ import orjson
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from sluicegate import http_client
+from sluicegate.http_client import exchange
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.response import Response
 from sluicegate.policy.otlp import Destination
 
 logger = logging.getLogger("sluicegate")
@@ -75,10 +77,10 @@ class Sender:
             headers["content-encoding"] = "gzip"
         timeout_s = place.timeout_s if longest_s is None else min(place.timeout_s, longest_s)
         try:
-            answer = http_client.request(
+            answer = exchange.request(
                 "POST", place.url, headers=headers, body=body, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES, needs_body=False
             )
-        except http_client.UnreachableError as e:
+        except UnreachableError as e:
             return self._failed(f"it cannot be reached ({e})", None)
         if answer.status in _RETRIED:
             return self._failed(f"it answered {answer.status}", retry_after_s(answer.headers.get("retry-after"), time.time()))
@@ -106,7 +108,7 @@ class Sender:
             logger.warning("OTLP: the receiver of %s did not accept them: %s", self.signal, self._without_headers(why))
         self._consecutive += 1
 
-    def _rejected(self, answer: http_client.Response) -> int:
+    def _rejected(self, answer: Response) -> int:
         """Return how many items a receiver that answered with success says it has not taken, and log why."""
         message = self._answer()
         try:

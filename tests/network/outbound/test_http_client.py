@@ -8,7 +8,9 @@ import threading
 
 import pytest
 
-from sluicegate import http_client
+from sluicegate.http_client import exchange
+from sluicegate.http_client.proxies import choose_proxies
+from sluicegate.http_client.streaming import StreamingClient
 from support.harness import receive
 
 AUTHORIZATION = "Basic Z2F0ZTp3YXk="
@@ -31,15 +33,15 @@ def heads():
 
     threading.Thread(target=serve, daemon=True).start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    http_client.choose_proxies(lambda host, port: (url, AUTHORIZATION) if host == "behind.test" else None)
+    choose_proxies(lambda host, port: (url, AUTHORIZATION) if host == "behind.test" else None)
     yield found
-    http_client.choose_proxies(None)
+    choose_proxies(None)
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
 
 
 async def stream():
-    client = http_client.StreamingClient()
+    client = StreamingClient()
     server = ("http", "behind.test", 8080)
     answer = await client.send(
         "POST", server, b"/hook?x=1", [(b"host", b"behind.test:8080")], b"{}", connect_timeout_s=60, read_timeout_s=60
@@ -50,8 +52,8 @@ async def stream():
 
 
 WAYS = {
-    "request": lambda: http_client.request("POST", "http://behind.test:8080/hook?x=1", body=b"{}", timeout_s=60).status,
-    "webhook": lambda: http_client.post_webhook("http://behind.test:8080/hook?x=1", b"{}", {}) or 204,
+    "request": lambda: exchange.request("POST", "http://behind.test:8080/hook?x=1", body=b"{}", timeout_s=60).status,
+    "webhook": lambda: exchange.post_webhook("http://behind.test:8080/hook?x=1", b"{}", {}) or 204,
     "relay": lambda: asyncio.run(stream()),
 }
 

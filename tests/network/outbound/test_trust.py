@@ -9,9 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sluicegate import http_client
 from sluicegate.authority.certificate import make_authority, moment
-from sluicegate.http_client.connections import trusting_context
+from sluicegate.http_client.trust import trust, trusting_context
 from sluicegate.network.outbound.trust import MAX_BUNDLE_BYTES, Trust, TrustError, read_bundle, trusted_anyway
 from sluicegate.windows import parse_iso
 
@@ -23,7 +22,7 @@ DER = x509.load_pem_x509_certificate(ONE.encode()).public_bytes(Encoding.DER)
 @pytest.fixture(autouse=True)
 def as_before():
     yield
-    http_client.trust(None)
+    trust(None)
 
 
 def trusts(pem):

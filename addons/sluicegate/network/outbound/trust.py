@@ -92,11 +92,11 @@ class Trust:
     def follow(self, bundle: str | None) -> None:
         """Trust what a policy names from now on. Blocking. Raises TrustError or OSError, and then nothing has changed."""
         # The command line needs only the names above, and its commands would take twice as long to start.
-        from sluicegate import http_client
+        from sluicegate.http_client.trust import trust
 
         extra = None if bundle is None else read_bundle(bundle)
         file = None if extra is None else self._write(extra)
-        http_client.trust(extra)
+        trust(extra)
         self.bundle, self.count, self.file = bundle, (extra or "").count(BEGIN), file
         for old in self._state_dir.glob("trusted-*.pem"):
             if old != file:

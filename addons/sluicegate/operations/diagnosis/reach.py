@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from sluicegate.http_client import Response, UnreachableError, request
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.exchange import request
+from sluicegate.http_client.response import Response
 from sluicegate.operations.diagnosis.finding import Finding, fail, ok, warn
 
 TIMEOUT_S = 10.0

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sluicegate.addresses import is_loopback
-from sluicegate.http_client import UnreachableError, request
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.exchange import request
 from sluicegate.providers.signing.account import CannotSignError, OutgoingRequest
 
 NO_GOOGLE_AUTH = "tokens of a Google account need google-auth, which is not installed here: pip install 'sluicegate[vertex]'"

@@ -6,7 +6,8 @@ import time
 
 from pydantic import Field
 
-from sluicegate.http_client import UnreachableError, request
+from sluicegate.http_client.errors import UnreachableError
+from sluicegate.http_client.exchange import request
 from sluicegate.policy.editing.draft import NotFoundError
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.provider import Provider, ProviderKey
