@@ -9,6 +9,7 @@ import sys
 import pytest
 import typer
 
+from sluicegate.cli import entry
 from sluicegate.cli.main import app
 from sluicegate.cli.options import Settings, command_class, limit_fields, model_fields, parse_dollars, reference_fields
 from sluicegate.cli.output import print_table
@@ -76,7 +77,7 @@ def test_a_name_is_printed_as_text_whatever_it_is(capsys):
 
 def test_the_shell_completes_commands():
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "addons"), "COMP_WORDS": "sluicegate us", "COMP_CWORD": "1"}
-    code = "import sys; sys.argv[0] = 'sluicegate'; from sluicegate.cli.main import main; main()"
+    code = "import sys; sys.argv[0] = 'sluicegate'; from sluicegate.cli.entry import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=env | {"_SLUICEGATE_COMPLETE": "complete_bash"}, capture_output=True, text=True
     )
@@ -87,6 +88,16 @@ def test_a_command_starts_without_the_libraries_that_only_some_need():
     """A status line is drawn at every prompt, and a shell waits for each command."""
     code = "import sys, sluicegate.cli.main; print(*sorted({'httpx', 'mitmproxy', 'pydantic', 'sluicegate.providers'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+@pytest.mark.parametrize("words", [*entry.STATUS_LINES])
+def test_a_status_line_needs_few_libraries_even_to_ask_a_gateway(words):
+    """It is drawn at every prompt, where all commands with their libraries would take half a second of the processor."""
+    ended = "atexit.register(lambda: print(*sorted({'asyncio', 'httpx', 'pydantic', 'rich', 'typer'} & {*sys.modules})))"
+    code = f"import atexit, sys; {ended}; sys.argv[1:] = {words!r}; from sluicegate.cli.entry import main; main()"
+    env = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "vk"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, input="{}", capture_output=True, text=True, check=True)
+    assert done.stdout == {"text": "sluicegate: the gateway does not answer\n", "json": "{}\n"}[entry.STATUS_LINES[words]] + "\n"
 
 
 def test_nothing_is_imported_from_the_folder_that_the_program_starts_itself_in(tmp_path):

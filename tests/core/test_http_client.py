@@ -17,6 +17,7 @@ import pytest
 
 from sluicegate.http_client.errors import InvalidAnswerError, NotSentError, UnreachableError
 from sluicegate.http_client.exchange import post_webhook, request
+from sluicegate.http_client.single_get import get
 from sluicegate.http_client.streaming import StreamingClient
 from sluicegate.http_client.trust import trusting_context
 from support.certificates import self_signed
@@ -58,27 +59,46 @@ def proxied(monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
-def test_every_status_is_an_answer_and_redirects_are_not_followed(proxied):
+def usual_get(url, timeout_s=60):
+    return request("GET", url, timeout_s=timeout_s)
+
+
+def single_get(url, timeout_s=60):
+    return get(url, {}, timeout_s=timeout_s)
+
+
+both = pytest.mark.parametrize("ask", [usual_get, single_get])
+
+
+@both
+def test_every_status_is_an_answer_and_redirects_are_not_followed(proxied, ask):
     for status in (b"200 OK", b"404 Not Found", b"307 Temporary Redirect\r\nlocation: /elsewhere"):
         with answering(b"HTTP/1.1 " + status + b'\r\ncontent-length: 8\r\n\r\n{"a": 1}') as url:
-            answer = request("GET", url, timeout_s=60)
+            answer = ask(url)
             assert (str(answer.status), answer.json()) == (status[:3].decode(), {"a": 1})
 
 
-def test_what_is_not_an_answer_is_told_apart():
+@both
+def test_what_is_not_an_answer_is_told_apart(ask):
     with answering(b"garbage\r\n\r\n") as url, pytest.raises(InvalidAnswerError):
-        request("GET", url, timeout_s=60)
-    for url in ("http://127.0.0.1:9", "nonsense", "http://127.0.0.1:port"):
+        ask(url)
+    with pytest.raises(InvalidAnswerError):
+        ask("http://127.0.0.1:port")
+    for url in ("http://127.0.0.1:9", "nonsense"):
         with pytest.raises(UnreachableError):
-            request("GET", url, timeout_s=60)
+            ask(url)
 
 
-def test_an_answer_without_end_is_left():
+@both
+def test_an_answer_without_end_is_left(ask, monkeypatch):
     head = b"HTTP/1.1 200 OK\r\n\r\n"
     with answering(head, *[b"x"] * 1000, pause_s=0.02) as url, pytest.raises(UnreachableError):
-        request("GET", url, timeout_s=0.3)
+        ask(url, timeout_s=0.3)
     with answering(head + b"x" * 11) as url, pytest.raises(UnreachableError):
         request("GET", url, timeout_s=60, max_bytes=10)
+    monkeypatch.setattr("sluicegate.http_client.single_get.MAX_BYTES", 10)
+    with answering(head + b"x" * 11) as url, pytest.raises(UnreachableError):
+        single_get(url)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "BR", "zstd", "deflate", "identity, gzip"])
@@ -101,7 +121,7 @@ def test_a_webhook_is_posted_to_directly_and_its_url_is_never_logged(proxied, ca
 
 
 def test_importing_it_does_not_import_the_command_line_of_httpx():
-    code = "import sys, sluicegate.http_client; sys.exit('httpx._main' in sys.modules or 'pygments' in sys.modules)"
+    code = "import sys, sluicegate.http_client.exchange; sys.exit('httpx._main' in sys.modules or 'pygments' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "addons"}).returncode == 0
 
 

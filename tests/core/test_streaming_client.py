@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from sluicegate.http_client import connections
+from sluicegate.http_client import trust
 from sluicegate.http_client.errors import InvalidRequestError, NoAnswerError, NotSentError, TooSlowError
 from sluicegate.http_client.proxies import choose_proxies
 from sluicegate.http_client.streaming import StreamingClient
@@ -329,7 +329,7 @@ def test_a_connection_made_with_other_authorities_is_not_used_again(tmp_path, mo
         server = Server([WHOLE], [WHOLE], [WHOLE])
         async with listening(server, tls=context, ca_file=str(authority)) as (client, port):
             for extra in (None, None, self_signed("company.test")[0].decode()):
-                monkeypatch.setattr(connections, "_extra_authorities", extra)
+                monkeypatch.setattr(trust, "_extra_authorities", extra)
                 await read(await asked(client, port, scheme="https", host="localhost"))
             return server.connections
 

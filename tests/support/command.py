@@ -26,7 +26,9 @@ SLUICEGATE = str(Path(sys.executable).with_name("sluicegate"))
 TIMEOUT_S = 60.0
 
 IMPORTS = (
+    "sluicegate.cli.entry",
     "sluicegate.cli.main",
+    "sluicegate.cli.statusline_output",
     "sluicegate.policy.loader",
     "sluicegate.pricing.prices",
     "sluicegate.logs",

@@ -75,10 +75,10 @@ LIBRARIES = (
 
 REHEARSED_POLICY = "version: 1\nproviders:\n  anthropic: {simulate: true}\n"
 
-HTTP_CLIENT = "sluicegate.http_client"
+TRUST = "sluicegate.http_client.trust"
 """Our module that loads the authorities to trust, which takes a gateway as long as half of its start."""
 
-MITMDUMP, COMMANDS = "mitmproxy.tools.main:mitmdump", "sluicegate.cli.main:main"
+MITMDUMP, COMMANDS = "mitmproxy.tools.main:mitmdump", "sluicegate.cli.entry:main"
 
 
 class ForkedProcess:
@@ -251,8 +251,8 @@ def prepare(imports: Sequence[str]) -> None:
         application.build(None, Path())
     if ours := sys.modules.get("sluicegate.services"):
         rehearse(ours)
-    if client := sys.modules.get(HTTP_CLIENT):
-        client.StreamingClient().open()
+    if trust := sys.modules.get(TRUST):
+        trust.trusting_context()
 
 
 def rehearse(services: Any) -> None:
@@ -327,9 +327,9 @@ def run(request: Mapping[str, Any], standard: Sequence[int]) -> NoReturn:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    if (client := sys.modules.get(HTTP_CLIENT)) and {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ):
+    if (trust := sys.modules.get(TRUST)) and {"SSL_CERT_FILE", "SSL_CERT_DIR"} & set(os.environ):
         # Those that it has loaded before are the system's.
-        for function in vars(client).values():
+        for function in vars(trust).values():
             if hasattr(function, "cache_clear"):
                 function.cache_clear()
     sys.argv = list(request["argv"])

@@ -70,7 +70,7 @@ def test_it_says_what_is_left_also_when_there_is_nothing_to_ask(gateway):
 )
 def test_whatever_answers_it_is_one_line_and_never_a_failure(monkeypatch, answer):
     # In this process, where a busy machine may take longer for the answer than a prompt would wait for it.
-    monkeypatch.setattr("sluicegate.cli.statusline.TIMEOUT_S", 60.0)
+    monkeypatch.setattr("sluicegate.cli.statusline_output.TIMEOUT_S", 60.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answering, args=(server, answer))
         thread.start()

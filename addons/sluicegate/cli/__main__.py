@@ -1,5 +1,5 @@
 """``python -m sluicegate.cli``: the same as the console script."""
 
-from sluicegate.cli.main import main
+from sluicegate.cli.entry import main
 
 main()

@@ -1,4 +1,4 @@
-"""The console script: its groups of commands and the options of ``sluicegate`` itself."""
+"""The commands: their groups and the options of ``sluicegate`` itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ from sluicegate.cli import (
     store,
     usage,
 )
-from sluicegate.cli.output import replace_unprintable, reporting_full_disk
 
 app = typer.Typer(
     help="Governs AI coding agents on the wire.",
@@ -89,7 +88,5 @@ alerts.register(_group("alerts", "Test the webhooks that alerts go to, and list 
 
 
 def main() -> None:
-    """Run the console script."""
-    replace_unprintable()
-    with reporting_full_disk():
-        app(prog_name="sluicegate")
+    """Run the command that the arguments name."""
+    app(prog_name="sluicegate")

@@ -1,6 +1,6 @@
 """``sluicegate statusline``: what is left and when it resets, for Claude Code's status line.
 
-``statusline_text.py`` turns the gateway's answer into the line; this module fetches the answer and configures Claude Code.
+``statusline_output.py`` asks the gateway and prints the line; this module has the command, and configures Claude Code.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,19 +19,6 @@ import typer
 from sluicegate.cli.options import Settings, command_class
 from sluicegate.cli.output import fail
 from sluicegate.paths import own_command
-
-TIMEOUT_S = 1.5
-"""Time to wait for the gateway; short, because the line is drawn at every prompt."""
-
-MAX_SESSION_CHARS = 1 << 20
-"""The most that is read of what the client gives; it gives some kilobytes."""
-
-FORMATS = ("text", "json")
-
-_UNUSABLE: dict[int, str] = {HTTPStatus.UNAUTHORIZED: "is unknown", HTTPStatus.FORBIDDEN: "has expired"}
-"""What is the matter with a key, by the status of the answer."""
-
-NOT_A_GATEWAY = "the answer is not from a sluicegate gateway"
 
 
 def register(app: typer.Typer) -> None:
@@ -57,74 +41,13 @@ def statusline(
 
     Example: sluicegate statusline --gateway http://127.0.0.1:8080 --key vk-dev-alice
     """
-    from sluicegate.cli import statusline_text
+    from sluicegate.cli import statusline_output, statusline_text
 
-    if form not in FORMATS:
-        fail(f"--format {form}: choose one of {', '.join(FORMATS)}", 2)
-
+    if form not in statusline_output.FORMATS:
+        fail(f"--format {form}: choose one of {', '.join(statusline_output.FORMATS)}", 2)
     settings: Settings = ctx.obj
     gateway, key = statusline_text.gateway_and_key(os.environ)
-    gateway, key = settings.gateway or gateway, settings.key or key
-    if form == "json":
-        _print_session(gateway, key)
-        return
-    if not gateway or not key:
-        print("sluicegate: no gateway and virtual key in the environment")
-        return
-    quota, error = _fetch_quota(gateway, key)
-    if settings.as_json:
-        print(json.dumps(quota if quota is not None else {"error": error}))
-    elif quota is None:
-        print(f"sluicegate: {error}")
-    else:
-        zone = datetime.now().astimezone().tzinfo
-        assert zone is not None
-        try:
-            print(statusline_text.format_line(quota, int(time.time() * 1000), zone, colour=colour))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            print(f"sluicegate: {NOT_A_GATEWAY}")
-
-
-def _print_session(gateway: str | None, key: str | None) -> None:
-    """Print the client's object with what is left; as it came, where that cannot be known."""
-    from sluicegate.cli.statusline_json import with_spend_limit
-
-    session: dict[str, Any] = {}
-    try:
-        given = json.loads("{}" if sys.stdin.isatty() else sys.stdin.read(MAX_SESSION_CHARS))
-        session = given if isinstance(given, dict) else {}
-    except ValueError:
-        pass
-    quota = _fetch_quota(gateway, key)[0] if gateway and key else None
-    try:
-        session = session if quota is None else with_spend_limit(session, quota)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        # It is not from a gateway.
-        pass
-    print(json.dumps(session))
-
-
-def _fetch_quota(gateway: str, key: str) -> tuple[dict[str, Any] | None, str]:
-    """Return the key's quota, or None and the reason why there is none."""
-    from sluicegate.http_client.errors import InvalidAnswerError, UnreachableError
-    from sluicegate.http_client.exchange import request
-
-    url = f"{gateway.rstrip('/')}/api/governance/virtual-keys/quota"
-    try:
-        answer = request("GET", url, headers={"x-bf-vk": key}, timeout_s=TIMEOUT_S)
-    except InvalidAnswerError:
-        return None, NOT_A_GATEWAY
-    except UnreachableError:
-        return None, "the gateway does not answer"
-    if answer.status in _UNUSABLE:
-        return None, f"the virtual key {_UNUSABLE[answer.status]}"
-    if answer.status != HTTPStatus.OK:
-        return None, f"the gateway answered {answer.status}"
-    try:
-        quota = answer.json()
-        return (None, "the virtual key is inactive") if quota.get("is_active") is False else (quota, "")
-    except (ValueError, AttributeError):
-        return None, NOT_A_GATEWAY
+    statusline_output.show(settings.gateway or gateway, settings.key or key, form=form, as_json=settings.as_json, colour=colour)
 
 
 def settings() -> dict[str, Any]:

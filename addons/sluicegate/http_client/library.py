@@ -27,6 +27,8 @@ if importlib.util.find_spec("sniffio") is None:
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
+__all__ = ["httpx", "httpx_proxy", "proxy_of"]
+
 
 def proxy_of(url: str) -> httpx.Proxy | None:
     """Return the proxy for a URL. Raises httpx.InvalidURL."""
