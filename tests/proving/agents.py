@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import random
 import statistics
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proving import load
-from proving.figures import Figure, middle
+from proving.figures import Figure, middle, percentile
 from proving.proxies import STREAMING
-from support.agent_prompts import Claude
+from support.agent_prompts import TOOL_NAMES, Claude, prose, tool
 
 if TYPE_CHECKING:
     from proving.bench import Run
@@ -32,6 +34,25 @@ def agent_body() -> bytes:
     for _ in range(20):
         conversation.turn()
     return json.dumps(conversation.body(), separators=(",", ":")).encode()
+
+
+@functools.cache
+def body_like_agents(size: int, stream: bool) -> bytes:
+    """Return a request of about ``size`` bytes in the form of an agent's: a system prompt, 12 tools, many messages."""
+    chance = random.Random(size)
+    some = size // 100
+    tools = [tool(chance, name, size=some * 2) for name in TOOL_NAMES[:12]]
+    system = [{"type": "text", "text": prose(chance, min(14_000, some * 15)), "cache_control": {"type": "ephemeral"}}]
+    conversation = Claude(size)
+    conversation.messages = [{"role": "user", "content": [conversation.text(some)]}]
+    head = {"model": conversation.model, "stream": stream, "max_tokens": 128_000, "system": system, "tools": tools}
+
+    def written() -> bytes:
+        return json.dumps(head | {"messages": conversation.messages}, separators=(",", ":")).encode()
+
+    while len(content := written()) < size - some * 4:
+        conversation.turn(size=some * 3)
+    return content
 
 
 def measure_agents(run: Run) -> None:
@@ -62,10 +83,10 @@ def measure_stream_memory(run: Run) -> None:
         proxy = run.proxies.fresh(name, "memory of streams")
 
         async def sample() -> tuple[float, float]:
-            await load.streams(proxy.routes["base"], WARM_UP_STREAMS, 3, 50)  # noqa: B023 called before the next turn
+            await load.streams(proxy.routes["base"], WARM_UP_STREAMS, load.paced(3, 50))  # noqa: B023 called before the next turn
             before = proxy.memory()  # noqa: B023
             # They begin within a second, and go on for another one.
-            going = asyncio.ensure_future(load.streams(proxy.routes["base"], count, 40, 50))  # noqa: B023
+            going = asyncio.ensure_future(load.streams(proxy.routes["base"], count, load.paced(40, 50)))  # noqa: B023
             await asyncio.sleep(1.5)
             live = proxy.memory()  # noqa: B023
             seen = await going
@@ -78,3 +99,20 @@ def measure_stream_memory(run: Run) -> None:
         detail = {"MB before": round(before, 1), "MB while they live": round(live, 1)}
         kb = round((live - before) * 1024 / count, 1)
         run.add(Figure("streams", f"memory per live stream, {count} of them, {name}", kb, "KB", "", reach, detail=detail))
+
+
+def live_streams_carried(route: load.Route, sent: bytes, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
+    """Return how many live streams are carried with 99 % of the gaps under 100 ms, and the gaps by the streams tried.
+
+    ``sent`` asks for a stream with a piece each 50 ms.
+    """
+    carried, gaps = 0, {}
+    for count in range(100, 401, 50):
+        progress(f"capacity: {count} live streams")
+        seen = asyncio.run(load.streams(route, count, sent))
+        late = percentile(seen.gaps, 99) * 1000 if seen.gaps else float("inf")
+        gaps[f"{count} streams, gap p99 ms"] = round(late, 1)
+        if seen.errors or late > 100:
+            break
+        carried = count
+    return carried, gaps

@@ -22,9 +22,9 @@ from typing import Annotated, Any
 
 import typer
 
-from proving import agents, history, load, peers
+from proving import agents, history, load, peer_cells, peers
 from proving.figures import Figure, console, middle, percentile, show
-from proving.load import Route, Seen
+from proving.load import Route, require_no_errors
 from proving.proxies import GOVERNED, RELAYED_MODEL, ROUTES, STREAMING, Proxies, seconds_to_start
 
 KB = 1000
@@ -63,6 +63,8 @@ class Run:
     def __init__(self, proxies: Proxies, size: Size, progress: Callable[[str], None]) -> None:
         self.proxies, self.size, self.progress = proxies, size, progress
         self.figures: list[Figure] = []
+        self.notes: list[str] = []
+        """What could not be measured, and why."""
 
     def add(self, *figures: Figure) -> None:
         self.figures += figures
@@ -227,7 +229,10 @@ class Run:
             for name in order if number % 2 else reversed(order):
                 self.progress(f"{count} live streams, round {number} of {self.size.stream_rounds}: {name}")
                 seen = require_no_errors(
-                    asyncio.run(load.streams(self.proxies.proxy(name).routes["base"], count, events, 50, large_request)), name
+                    asyncio.run(
+                        load.streams(self.proxies.proxy(name).routes["base"], count, load.paced(events, 50), large_request)
+                    ),
+                    name,
                 )
                 last[name] = {"first byte": percentile(seen.first, 99), "chunk gap": percentile(seen.gaps, 99)}
             if number:
@@ -253,15 +258,7 @@ class Run:
         if self.size.quick:
             return
         route = self.proxies.proxy("mitmdump -s").routes["base"]
-        carried, gaps = 0, {}
-        for count in (100, 150, 200, 250, 300, 350, 400):
-            self.progress(f"capacity: {count} live streams")
-            seen = asyncio.run(load.streams(route, count, 60, 50))
-            late = percentile(seen.gaps, 99) * 1000
-            gaps[f"{count} streams, gap p99 ms"] = round(late, 1)
-            if seen.errors or late > 100:
-                break
-            carried = count
+        carried, gaps = agents.live_streams_carried(route, load.paced(60, 50), self.progress)
         self.add(
             Figure(
                 "streams",
@@ -348,30 +345,7 @@ class Run:
     def against(self, names: list[str]) -> None:
         """Measure other gateways at their fastest settings, on the same load."""
         for name in names:
-            self.progress(f"{name}: starting")
-            with peers.running(name, self.proxies.plain_port, self.proxies.folder) as peer:
-                rates: list[float] = []
-                for number in range(self.size.rounds + 1):
-                    self.progress(f"{name}: round {number} of {self.size.rounds}")
-                    own = self.proxies.proxy("mitmdump -s")
-                    sent = load.request(load.body(20 * KB))
-                    ours = require_no_errors(asyncio.run(load.drive(own.routes["base"], sent, 16, self.size.seconds)), own.name)
-                    theirs = require_no_errors(
-                        asyncio.run(load.drive(Route(peer.port), peer.request(20 * KB), 16, self.size.seconds)), name
-                    )
-                    if number:
-                        rates.append(ours.rate / theirs.rate)
-                median, spread = middle(rates)
-                detail = {"theirs calls/s": round(theirs.rate), "ours calls/s": round(ours.rate), "their version": peer.version}
-                what = f"mitmdump -s / {name}: 20 KB, plain, 16 connections"
-                self.add(Figure("peers", what, median, "x", spread, peers.REACH[name], True, detail))
-
-
-def require_no_errors(seen: Seen, who: str) -> Seen:
-    """Return the load if all of it went well, because fast refusals would look like speed. Raises RuntimeError."""
-    if seen.errors or not (seen.calls or seen.first):
-        raise RuntimeError(f"{who}: {len(seen.errors)} of {seen.calls} calls failed: {seen.errors[:1]}")
-    return seen
+            peer_cells.measure_peer(self, name)
 
 
 PARTS = (
@@ -407,7 +381,8 @@ def main(
     peer: Annotated[
         list[str] | None,
         typer.Option(
-            "--peer", help="Compare with litellm or portkey (installed first), and measure of the parts only what --only names."
+            "--peer",
+            help=f"Compare with {', '.join(peers.NAMES)} (installed first); of the parts only what --only names is measured.",
         ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", help="Where the results go as JSON.")] = Path("bench/results.json"),
@@ -422,8 +397,8 @@ def main(
         if name not in PARTS:
             raise typer.BadParameter(f"{name!r} is none of: {', '.join(PARTS)}", param_hint="--only")
     for name in peer or ():
-        if name not in peers.REACH:
-            raise typer.BadParameter(f"{name!r} is none of: {', '.join(peers.REACH)}", param_hint="--peer")
+        if name not in peers.NAMES:
+            raise typer.BadParameter(f"{name!r} is none of: {', '.join(peers.NAMES)}", param_hint="--peer")
     size = SMOKE if smoke else QUICK if quick else FULL
     if rounds:
         size = Size(**(asdict(size) | {"rounds": rounds}))
@@ -441,17 +416,25 @@ def main(
                 getattr(run, part)()
         run.against(peer or [])
     show(run.figures, markdown)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    about = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), "seconds": round(time.time() - began)}
-    about |= {"python": platform.python_version(), "cores": os.cpu_count(), "rounds": size.rounds, "subjects": list(GOVERNED)}
-    figures = [asdict(f) | {"verdict": f.verdict} for f in run.figures]
-    output.write_text(json.dumps({"about": about, "figures": figures}, indent=1) + "\n")
-    missed = [f.what for f in run.figures if f.verdict == "NOT reached"]
-    print(f"{len(run.figures)} figures in {about['seconds']} s, written to {output}; {len(missed)} targets not reached")
+    write_results(run, output, began)
     if left_out:
         print(f"left out, because {minutes:g} minutes had passed: {', '.join(left_out)}; measure them with --only")
     if least is not None and any(f.group == "throughput" and f.unit == "x" and f.value < least for f in run.figures):
         raise typer.Exit(1)
+
+
+def write_results(run: Run, output: Path, began: float) -> None:
+    """Write the figures as JSON, and say in short what came out."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    about = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), "seconds": round(time.time() - began)}
+    about |= {"python": platform.python_version(), "cores": os.cpu_count(), "rounds": run.size.rounds, "subjects": list(GOVERNED)}
+    about |= {"load": [round(value, 1) for value in os.getloadavg()], "notes": run.notes}
+    figures = [asdict(f) | {"verdict": f.verdict} for f in run.figures]
+    output.write_text(json.dumps({"about": about, "figures": figures}, indent=1) + "\n")
+    missed = [f.what for f in run.figures if f.verdict == "NOT reached"]
+    print(f"{len(run.figures)} figures in {about['seconds']} s, written to {output}; {len(missed)} targets not reached")
+    for note in run.notes:
+        print(f"not measured: {note}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import itertools
 import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from h2.config import H2Configuration
@@ -44,6 +44,13 @@ class Seen:
         return self.calls / self.seconds if self.seconds else 0.0
 
 
+def require_no_errors(seen: Seen, who: str) -> Seen:
+    """Return the load if all of it went well, because fast refusals would look like speed. Raises RuntimeError."""
+    if seen.errors or not (seen.calls or seen.first):
+        raise RuntimeError(f"{who}: {len(seen.errors)} of {seen.calls} calls failed: {seen.errors[:1]}")
+    return seen
+
+
 def body(size: int, stream: bool = False) -> bytes:
     """Return a model call of about ``size`` bytes, as many text blocks, as agents send them."""
     head = '{"model":"claude-opus-5-5","max_tokens":2048,"stream":' + ("true" if stream else "false") + ',"messages":['
@@ -58,13 +65,16 @@ def body(size: int, stream: bool = False) -> bytes:
     return (head + '{"role":"user","content":[' + ",".join([*blocks, rest]) + "]}]}").encode()
 
 
-def request(content: bytes, path: str = "/v1/messages", host: str = "127.0.0.1") -> bytes:
-    """Return the bytes of one call."""
+CREDENTIAL = (f"x-api-key: {KEY}",)
+
+
+def request(content: bytes, path: str = "/v1/messages", host: str = "127.0.0.1", credential: Iterable[str] = CREDENTIAL) -> bytes:
+    """Return the bytes of one call. ``credential`` are the header lines that say whose it is."""
     head = [
         f"POST {path} HTTP/1.1",
         f"host: {host}",
         "content-type: application/json",
-        f"x-api-key: {KEY}",
+        *credential,
         "anthropic-version: 2023-06-01",
         "user-agent: proving/1.0",
         f"content-length: {len(content)}",
@@ -140,10 +150,14 @@ async def drive(route: Route, sent: bytes | Iterator[bytes], connections: int, s
     return seen
 
 
-async def streams(route: Route, count: int, events: int, pause_ms: int, large_request: bytes | None = None) -> Seen:
-    """Run ``count`` live streams at a pace; ``large_request`` is sent at intervals while they run."""
+def paced(events: int, pause_ms: float) -> bytes:
+    """Return a small call whose answer is a stream at a pace."""
+    return request(body(2_000, stream=True), f"/v1/messages?events={events}&pause_ms={pause_ms:g}")
+
+
+async def streams(route: Route, count: int, sent: bytes, large_request: bytes | None = None) -> Seen:
+    """Run ``count`` live streams; ``large_request`` is sent at intervals while they run."""
     seen, other = Seen(), Seen()
-    sent = request(body(2_000, stream=True), f"/v1/messages?events={events}&pause_ms={pause_ms}")
     pairs = [await connect(route) for _ in range(count)]
     extra = await connect(route)
     began = time.perf_counter()

@@ -7,56 +7,80 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from proving import load
-from proving.proxies import listening
+from mitmproxy import version
+
+from proving import claude_gateway
+from proving.load import Route
+from proving.proxies import STREAMING, Proxies, ProxyProcess, listening
 from support.harness import eventually
 from support.ports import free_port
-
-REACH = {"litellm": 10.0, "portkey": 1.2}
-"""The target for our throughput, as a multiple of theirs."""
 
 MASTER_KEY = "sk-of-the-bench-and-nobody-else"
 
 HOME = Path(".cache/peers")
 
 
-@dataclass
+@dataclass(frozen=True)
+class Command:
+    """How a peer is started, in which version, and with which header lines it is called."""
+
+    arguments: list[str]
+    version: str
+    credential: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Peer:
     """A running peer."""
 
-    port: int
+    process: ProxyProcess
     version: str
-    headers: tuple[str, ...] = ()
-
-    def request(self, size: int) -> bytes:
-        """Return the bytes of a call as the peer expects it."""
-        raw = load.request(load.body(size))
-        head, _, content = raw.partition(b"\r\n\r\n")
-        return b"\r\n".join([head, *(h.encode() for h in self.headers)]) + b"\r\n\r\n" + content
 
 
 @contextlib.contextmanager
-def running(name: str, upstream: int, folder: Path) -> Iterator[Peer]:
-    """Run the peer with the fake provider behind it. Raises CalledProcessError where it cannot be installed."""
+def running(name: str, proxies: Proxies) -> Iterator[Peer]:
+    """Run the peer with the fake provider behind it.
+
+    Raises CalledProcessError where it cannot be installed, RuntimeError where it cannot be set up.
+    """
+    if name == "stock":
+        yield Peer(proxies.proxy(STREAMING), version.VERSION)
+        return
+    if name in COMMANDS:
+        with running_command(name, proxies.plain_port, proxies.folder) as peer:
+            yield peer
+        return
+    with claude_gateway.running(proxies.plain_port, proxies.folder) as gateway:
+        own, *database = gateway.pids
+        credential = (f"authorization: Bearer {gateway.access_token}",)
+        routes = {"base": Route(gateway.port)}
+        yield Peer(ProxyProcess(name, own, routes, helpers=tuple(database), credential=credential), claude_gateway.VERSION)
+
+
+@contextlib.contextmanager
+def running_command(name: str, upstream: int, folder: Path) -> Iterator[Peer]:
+    """Run a peer that is one command."""
     port = free_port()
-    command, peer, env = (litellm if name == "litellm" else portkey)(port, upstream, folder)
+    command = COMMANDS[name](port, upstream, folder)
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(command, env=os.environ | env, stdout=log, stderr=log)
+        process = subprocess.Popen(command.arguments, env=os.environ | command.env, stdout=log, stderr=log)
         try:
             eventually(lambda: listening(port) or process.poll() is not None, 120)
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended with {process.returncode}: {Path(log.name).read_text()[-1000:]}")
-            yield peer
+            routes = {"base": Route(port)}
+            yield Peer(ProxyProcess(name, process.pid, routes, credential=command.credential), command.version)
         finally:
             process.terminate()
             process.wait()
 
 
-def litellm(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, dict[str, str]]:
+def litellm(port: int, upstream: int, folder: Path) -> Command:
     """Return LiteLLM's Anthropic pass-through of ``/v1/messages``, one worker as we are one process, without a database."""
     python = HOME / "litellm/bin/python"
     if not python.exists():
@@ -69,18 +93,22 @@ def litellm(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, di
     models = [{"model_name": "claude-opus-5-5", "litellm_params": model}]
     # Without a key of its own it does not start; ours knows who calls as well.
     config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": MASTER_KEY}}))
-    command = [str(HOME / "litellm/bin/litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
+    arguments = [str(HOME / "litellm/bin/litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
     env = {"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}
-    return command, Peer(port, version, (f"authorization: Bearer {MASTER_KEY}",)), env
+    return Command(arguments, version, (f"authorization: Bearer {MASTER_KEY}",), env)
 
 
-def portkey(port: int, upstream: int, folder: Path) -> tuple[list[str], Peer, dict[str, str]]:
+def portkey(port: int, upstream: int, folder: Path) -> Command:
     """Return Portkey's gateway for Node; it has no budgets."""
     home = HOME / "portkey"
     entry = home / "node_modules/@portkey-ai/gateway/build/start-server.js"
     if not entry.exists():
-        install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(home)]
-        subprocess.run([*install, "@portkey-ai/gateway"], check=True)
+        subprocess.run(["scripts/npm-install", str(home), "@portkey-ai/gateway"], check=True)
     version = json.loads((entry.parents[1] / "package.json").read_text())["version"]
-    headers = ("x-portkey-provider: anthropic", f"x-portkey-custom-host: http://127.0.0.1:{upstream}/v1")
-    return ["node", str(entry), f"--port={port}", "--headless"], Peer(port, version, headers), {"NODE_ENV": "production"}
+    credential = ("x-api-key: sk-dummy", "x-portkey-provider: anthropic", f"x-portkey-custom-host: http://127.0.0.1:{upstream}/v1")
+    return Command(["node", str(entry), f"--port={port}", "--headless"], version, credential, {"NODE_ENV": "production"})
+
+
+COMMANDS: dict[str, Callable[[int, int, Path], Command]] = {"litellm": litellm, "portkey": portkey}
+NAMES = ("claude-gateway", *COMMANDS, "stock")
+"""``stock`` is mitmdump with the lines that make it stream, on the same load as the others."""

@@ -10,11 +10,12 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from proving.load import KEY, Route
+from proving.load import CREDENTIAL, KEY, Route
 from support.certificates import certificate
 from support.fork_server import ForkedGateway
 from support.harness import ADDONS, PROVIDER, ROOT, Gateway, eventually, policy_text
@@ -36,14 +37,32 @@ class ProxyProcess:
     pid: int
     routes: dict[str, Route]
     gateway: Gateway | None = None
+    helpers: tuple[int, ...] = ()
+    """Other processes that do a part of its work, such as its database's."""
+    credential: tuple[str, ...] = CREDENTIAL
+    """The header lines that its calls need."""
+
+    def tree(self) -> list[int]:
+        """Return the processes that do its work: itself, its helpers, and the children of all of them."""
+        return [pid for root in (self.pid, *self.helpers) for pid in descendants(root)]
 
     def cpu(self) -> float:
-        """Return the seconds of CPU it and its children have used, those that have ended included."""
+        """Return the seconds of CPU its processes have used, those that have ended included."""
         ticks = 0
-        for pid in descendants(self.pid):
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += sum(map(int, fields[11:15]))
+        for pid in self.tree():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                ticks += sum(map(int, fields[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_of_tree(self) -> float:
+        """Return the megabytes of all its processes, what several of them share counted once."""
+        kilobytes = 0
+        for pid in self.tree():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+                kilobytes += int(found[1]) if found else 0
+        return kilobytes / 1024
 
     def memory(self) -> float:
         """Return its resident megabytes."""
@@ -126,6 +145,11 @@ class Proxies:
         if place not in self.started:
             self.started[place] = self.stock(name, route) if name in STOCK else self.governed(name, route)
         return self.started[place]
+
+    def answer_every(self, how: str = "") -> None:
+        """Let the plain provider answer every call as its query ``how`` says, from now on; without one, as each call asks."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.plain_port}/every-answer?{how}") as answer:
+            answer.read()
 
     def fresh(self, name: str, what: str) -> ProxyProcess:
         """Start another process of a subject, which has served nobody; ``what`` for names its folder."""

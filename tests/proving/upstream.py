@@ -1,7 +1,10 @@
 """A provider fast enough not to be the bottleneck: answers from memory, as a whole, streamed, or at a pace.
 
     POST /v1/messages                        a plain answer, or an event stream if the body asks for one
-    POST /v1/messages?events=50&pause_ms=50  a stream at that pace
+    POST /v1/messages?events=50&pause_ms=50  a stream of 55 events, each written by itself at that pace (0: one right after the other)
+    POST /v1/messages?events=50&burst=1      the same in one write
+    GET /every-answer?events=50&pause_ms=50  from now on each answer is such a stream, whatever is asked: for gateways that drop the query
+    GET /every-answer                        as at the beginning
 
 Run as ``python -m proving.upstream [CERTIFICATE_AND_KEY.pem]``; prints its port.
 """
@@ -9,9 +12,11 @@ Run as ``python -m proving.upstream [CERTIFICATE_AND_KEY.pem]``; prints its port
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import ssl
 import sys
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 USAGE = {"input_tokens": 9000, "output_tokens": 120, "cache_read_input_tokens": 4000, "cache_creation_input_tokens": 0}
@@ -52,19 +57,44 @@ _BODY = json.dumps(
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_BODY) + _BODY
 
 
+@functools.cache
+def pieces(events: int) -> tuple[bytes, ...]:
+    """Return a stream as it is written: its beginning, each piece of text, its end."""
+    return (STREAM_HEAD + BEGIN, *map(delta, range(events)), END)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a stream is answered: its pieces of text, the seconds between them, or all of it in one write."""
+
+    events: int
+    pause_s: float
+    is_burst: bool
+
+    @classmethod
+    def asked(cls, query: bytes) -> Pace | None:
+        """Return what a query asks for; None if it does not."""
+        how = parse_qs(query.decode())
+        if "events" not in how:
+            return None
+        return cls(int(how["events"][0]), float(how.get("pause_ms", ["50"])[0]) / 1000, "burst" in how)
+
+
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
     transport: asyncio.Transport
+    every: Pace | None = None
+    """How every call is answered, on all connections."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.loop = asyncio.get_running_loop()
         self.head = bytearray()
         self.target = b""
         self.left = 0
         self.streamed = False
-        self.tasks: set[asyncio.Task[None]] = set()
 
     def data_received(self, data: bytes) -> None:
         while data:
@@ -92,25 +122,35 @@ class Connection(asyncio.Protocol):
                 self.answer()
 
     def answer(self) -> None:
-        if b"?" in self.target:
-            task = asyncio.get_running_loop().create_task(self.paced(parse_qs(self.target.partition(b"?")[2].decode())))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-        else:
+        path, _, query = self.target.partition(b"?")
+        asked = Pace.asked(query) if query else None
+        if path == b"/every-answer":
+            Connection.every = asked
+            self.transport.write(PLAIN)
+        elif (pace := asked or Connection.every) is None:
             self.transport.write(STREAM if self.streamed else PLAIN)
+        elif pace.is_burst:
+            self.transport.write(b"".join(pieces(pace.events)))
+        else:
+            self.transport.write(pieces(pace.events)[0])
+            self.follow(pace, 1, self.loop.time() + pace.pause_s)
 
-    async def paced(self, how: dict[str, list[str]]) -> None:
-        events, pause = int(how.get("events", ["20"])[0]), int(how.get("pause_ms", ["50"])[0]) / 1000
-        self.transport.write(STREAM_HEAD + BEGIN)
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        for number in range(events):
-            due += pause
-            await asyncio.sleep(due - loop.time())
-            if self.transport.is_closing():
-                return
-            self.transport.write(delta(number))
-        self.transport.write(END)
+    def follow(self, pace: Pace, number: int, due: float) -> None:
+        """Have the next piece written when it is due, or in the loop's next turn if that has passed: no task for each stream."""
+        if due > self.loop.time():
+            self.loop.call_at(due, self.write_piece, pace, number, due)
+        else:
+            self.loop.call_soon(self.write_piece, pace, number, due)
+
+    def write_piece(self, pace: Pace, number: int, due: float) -> None:
+        """Write a piece, or after the last one the end."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(pieces(pace.events)[number])
+        if number < pace.events:
+            self.follow(pace, number + 1, due + pace.pause_s)
+        elif number == pace.events:
+            self.transport.write(END)
 
 
 async def main() -> None:
