@@ -102,6 +102,32 @@ def begin(stream: HttpStream) -> None:
     """Let a provider's answer that begins to stream take the short way, if all about it is what that knows."""
     if not getattr(stream.flow.response and stream.flow.response.stream, "passes_unchanged", False):
         return
+    if (reading := reader_of_head(stream)) is not None:
+        # How the body is framed, and whether any of it is still to come, is known once the read is over.
+        reading.streams_to = stream
+        return
+    choose(stream)
+
+
+def reader_of_head(stream: Any) -> Any:
+    """Return mitmproxy's side of an HTTP/1 provider's connection if it is reading the head of this very answer; else None."""
+    context = stream.context
+    if context.layers[-1] is not stream or not isinstance(http := context.layers[-2], HttpLayer):
+        return None
+    client = http.connections[context.server].context.layers[-1] if context.server in http.connections else None
+    is_reading = isinstance(client, Http1Client) and client.response is stream.flow.response and client.state == client.read_headers
+    return client if is_reading else None
+
+
+def after_read(client: Any) -> None:
+    """Let the answer take the short way that began to stream within the read that has just been handled."""
+    stream = client.streams_to
+    client.streams_to = None
+    choose(stream)
+
+
+def choose(stream: Any) -> None:
+    """Put an answer on the short way if all about it is what that knows, and count which way it takes."""
     try:
         way, why = ("fast", "") if (found := obstacle(stream)) is None else ("general", found)
     except Exception:
@@ -123,7 +149,12 @@ def obstacle(stream: Any) -> str | None:
     context = stream.context
     if not FastStreams.is_on:
         return "off" if FastStreams.fits else "unfit"
-    if context.options.store_streamed_bodies or context.layers[-1] is not stream:
+    if context.options.store_streamed_bodies:
+        return "layers"
+    if stream.server_state != stream.state_stream_response_body:
+        # All of it has come with its head.
+        return None
+    if context.layers[-1] is not stream:
         return "layers"
     if stream.client_state != stream.state_done:
         return "request_under_way"
@@ -136,7 +167,7 @@ def obstacle(stream: Any) -> str | None:
     if kinds not in ([HttpClient, Http1Client], [ServerTLSLayer, HttpClient, Http1Client]):
         return "layers"
     if client.state != client.read_body:
-        # All of it has come with its head.
+        # It has ended meanwhile.
         return None
     tls = above[0].tls if isinstance(above[0], ServerTLSLayer) else None
     return start(stream, http.connections[context.client], client, tls, encrypting(context.layers[:depth], context.client))

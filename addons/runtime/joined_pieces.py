@@ -26,19 +26,26 @@ class ResponsePieces(ResponseData):
     framed: bytes = b""
 
 
-def joining(readers: Mapping[str, Callable[..., Any]], is_on: Callable[[], bool]) -> Mapping[str, Callable[..., Any]]:
-    """Return the readers of mitmproxy's ``Http1Client``, that of a body made to hand on together what was read together."""
+def joining(
+    readers: Mapping[str, Callable[..., Any]], is_on: Callable[[], bool], after_read: Callable[[Any], None]
+) -> Mapping[str, Callable[..., Any]]:
+    """Return the readers of mitmproxy's ``Http1Client``, that of a body made to hand on together what was read together.
+
+    ``after_read`` is called once after the read in which an answer has begun to stream.
+    """
     read_body = readers["read_body"]
 
     def read_joined(self: Any, event: Any) -> Commands:
+        found = None
         if is_on() and isinstance(event, events.DataReceived):
             data = bytes(self.buf)
             if (found := read_pieces(stock_reader(self.body_reader), data)) is not None:
                 self.buf.maybe_extract_at_most(found.end)
                 yield ReceiveHttp(ResponsePieces(self.stream_id, found.payload, found.framed))
-                if not self.buf:
-                    return
-        yield from read_body(self, event)
+        if found is None or self.buf:
+            yield from read_body(self, event)
+        if self.__dict__.get("streams_to") is not None:
+            after_read(self)
 
     return {**readers, "read_body": read_joined}
 

@@ -35,7 +35,17 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from flow import mark_as_left
-from runtime import body_pieces, fast_streams, frame_limits, held_answers, paced_answers, probes, release_memory, size_limits
+from runtime import (
+    body_pieces,
+    fast_streams,
+    frame_limits,
+    held_answers,
+    joined_writes,
+    paced_answers,
+    probes,
+    release_memory,
+    size_limits,
+)
 from runtime.body_buffer import BodyBuffer
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
@@ -262,9 +272,10 @@ class GatewayHttpLayer(HttpLayer):
         """Set our side of the client's connection before the first event; mitmproxy keeps one that is already set."""
         server = GatewayHttp2Server if self.context.client.alpn == b"h2" else GatewayHttp1Server
         self.connections[self.context.client] = server(self.context.fork())
-        # All later events go straight to mitmproxy's method: one more call for each would be a cost per chunk.
-        self._handle_event = super()._handle_event  # type: ignore[method-assign]
-        return self._handle_event(event)  # type: ignore[no-any-return]
+        stock = super()._handle_event
+        # All later events go straight on: to look each time would be a cost per chunk.
+        self._handle_event = lambda event: joined_writes.join(stock(event))  # type: ignore[method-assign]
+        return stock(event)  # type: ignore[no-any-return]
 
     def make_stream(self, stream_id: int) -> Commands:
         """Make our stream for a request."""

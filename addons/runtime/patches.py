@@ -96,7 +96,9 @@ PATCHES = (
         owner="mitmproxy.proxy.layers.http._http1:Http1Client",
         known={"read_headers": ("self", "event"), "read_body": ("self", "event")},
         # What is read together is taken out first, so that the limit holds for what frames it.
-        replacements=lambda owner: joined_pieces.joining(size_limits.limited_answer(owner), fast_streams.is_on),
+        replacements=lambda owner: joined_pieces.joining(
+            size_limits.limited_answer(owner), fast_streams.is_on, fast_streams.after_read
+        ),
         on_mismatch="refuse",
         without_it="an upstream whose headers never end would fill the memory",
     ),

@@ -87,6 +87,7 @@ class Seen:
     pauses: int = 0
     """How often the provider was not read any more, for a client that does not read."""
     left_paused: bool = False
+    writes: Counter[str] = field(default_factory=Counter)
 
 
 class Tap:
@@ -162,6 +163,7 @@ def wires(tmp_path_factory):
                 wire.start(WINDOW)
                 try:
                     await drive(wire, case)
+                    seen.writes = wire.writes
                     seen.reset = wire.client.was_aborted
                     seen.pauses = wire.provider.pauses if wire.provider else 0
                     seen.left_paused = bool(wire.provider and wire.provider.waiting and not wire.provider.closing)
@@ -403,3 +405,12 @@ def test_half_a_line_of_framing_is_left_to_mitmproxy_with_what_follows_it(wires)
     for at in (m.start() + n for m in re.finditer(rb"[0-9a-f]+\r\n", answer[1]) for n in range(1, len(m[0]))):
         fast, _ = check(wires, Case(answers=(answer,), cuts=(at,)))
         assert fast.tapped == [TEXT]
+
+
+@pytest.mark.parametrize(("framing", "writes"), [("chunked", 2), ("length", 1)])
+@pytest.mark.parametrize(("client_tls", "before"), [(False, 0), (True, 2)], ids=["in clear", "in TLS"])
+def test_what_comes_together_leaves_together(wires, client_tls, before, framing, writes):
+    """A request leaves by one write, and so does an answer that one read has brought; but its last chunk waits for a hook."""
+    case = Case(client_tls=client_tls, answers=(FRAMED[framing],), joins_head=True)
+    for seen in check(wires, case):
+        assert seen.writes == {"provider": 1, "client": before + writes}

@@ -97,7 +97,7 @@ def decoded(event: ResponseReceived) -> dict[str, str]:
 
 
 def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
-    """Count how calls ended, by status; each fifth stream is reset while its answer comes."""
+    """Count how calls ended, by status; each fifth stream is reset while its answer comes, unless that has come as a whole."""
     tls, h2 = connect(gw)
     ended: Counter[str] = Counter()
     status: dict[int, str] = {}
@@ -115,7 +115,7 @@ def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
             match event:
                 case ResponseReceived():
                     status[event.stream_id] = decoded(event)[":status"]
-                    if event.stream_id % 10 == 1 and event.stream_id in live:
+                    if event.stream_id % 10 == 1 and event.stream_id in live and not h2.streams[event.stream_id].closed:
                         h2.reset_stream(event.stream_id)
                         live.discard(event.stream_id)
                         ended["left"] += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -191,6 +192,8 @@ class MemoryWire:
         """What the client has received, in clear."""
         self.requests = bytearray()
         """What the provider has received, in clear."""
+        self.writes = Counter[str]()
+        """How often the gateway has written to its ``client`` and to the ``provider``."""
         self.logged: list[str] = []
         self.client = MemoryTransport(self._client_received)
         self.client_tls = Tls(trust, self._client_sent, self._client_read, "localhost") if client_tls else None
@@ -263,6 +266,7 @@ class MemoryWire:
             self.client.arrive("data", data)
 
     def _client_received(self, data: bytes) -> None:
+        self.writes["client"] += 1
         if self.client_tls is not None:
             asyncio.get_running_loop().call_soon(self.client_tls.feed, data)
         else:
@@ -291,6 +295,7 @@ class MemoryWire:
     # -- the provider ---------------------------------------------------------------------------------------------------
 
     def _provider_received(self, data: bytes) -> None:
+        self.writes["provider"] += 1
         if self.provider_tls is not None:
             asyncio.get_running_loop().call_soon(self.provider_tls.feed, data)
         else:

@@ -30,6 +30,7 @@ def test_calls_begin_while_upstream_connections_end(gateway, provider):
     gw = gateway(policy_text(provider.url))
     ended = http2_client.many(gw, 100, 20)
     assert ended["200"] + ended["left"] == 100
+    assert ended["left"]
     assert len(gw.calls(100)) == 100
     eventually(lambda: gw.rows("SELECT * FROM reservations") == [])
     assert not any("crashed" in line or "Traceback" in line for line in gw.output)
