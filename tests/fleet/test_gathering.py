@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.calls.limit_checks import to_row
-from sluicegate.fleet import gathering
-from sluicegate.fleet.gathering import Gathering
-from sluicegate.fleet.shipping import Ends
+from sluicegate.fleet.records import gathering
+from sluicegate.fleet.records.gathering import Gathering
+from sluicegate.fleet.records.rounds import Ends
 from sluicegate.storage.store import AGREED_CALL, DELETED_BEFORE_MS, INSERT_CALL, SHIPPED, Store
 from support.ended_calls import CALL
 

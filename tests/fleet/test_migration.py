@@ -12,7 +12,7 @@ import pytest
 from sluicegate.calls.adjustment import adjustment_of, charge
 from sluicegate.cli.main import app
 from sluicegate.fleet.migration import move
-from sluicegate.fleet.records import Records
+from sluicegate.fleet.records.table import Records
 from sluicegate.fleet.store.postgresql import PostgresStore
 from sluicegate.fleet.store.protocol import FleetError, NodeReport
 from sluicegate.policy.audit_trail import AuditEntry

@@ -19,7 +19,7 @@ from sluicegate.fleet.node import node_id, node_name
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.policy.table import CHANNEL
 from sluicegate.fleet.reaching import OneHost, OverNetwork
-from sluicegate.fleet.shipping import Ends
+from sluicegate.fleet.records.rounds import Ends
 from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.notices import channel_of
 from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew

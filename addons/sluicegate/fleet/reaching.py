@@ -9,10 +9,11 @@ from sluicegate.fleet.entries.exchange import Exchange
 from sluicegate.fleet.entries.table import Entries
 from sluicegate.fleet.erasure.carrying_out import Erasing
 from sluicegate.fleet.erasure.table import Erasures
-from sluicegate.fleet.gathering import Gathering
 from sluicegate.fleet.node import node_id
-from sluicegate.fleet.records import Records
-from sluicegate.fleet.shipping import Ends, Shipping
+from sluicegate.fleet.records.gathering import Gathering
+from sluicegate.fleet.records.rounds import Ends, Rounds
+from sluicegate.fleet.records.shipping import Shipping
+from sluicegate.fleet.records.table import Records
 from sluicegate.fleet.store.notices import Notices
 from sluicegate.fleet.store.reach import Reached
 from sluicegate.fleet.store.session import Session
@@ -38,7 +39,7 @@ class OverNetwork:
 
         return PostgresStore(self._reached.connect)
 
-    def exchange(self, ends: Ends) -> Shipping:
+    def exchange(self, ends: Ends) -> Rounds:
         """Return what takes a node's records to the store, and fetches the others'."""
         records = Records(self._reached.connect)
         if ends.shared == ends.database:
@@ -81,7 +82,7 @@ class OneHost:
         """Return the store, opened with its first use."""
         return SqliteStore(self._file, self._clock)
 
-    def exchange(self, ends: Ends) -> Shipping:
+    def exchange(self, ends: Ends) -> Rounds:
         """Return what takes a worker's records to the shared database."""
         return Gathering(ends)
 

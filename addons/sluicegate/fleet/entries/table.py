@@ -44,10 +44,6 @@ class Entries:
 
     def read(self, node: str, after: int, limit: int) -> tuple[int, list[Entry]]:
         """Return the position up to which these are all, and the next entries after one that are not this node's own."""
-
-        def work(conn: psycopg.Connection) -> tuple[int, list[Entry]]:
-            rows = conn.execute(_READ, (node, after, limit)).fetchall()
-            found = [Entry(i, kind, orjson.loads(text), name) for _, i, name, kind, text in rows if i is not None]
-            return (rows[-1][0] if rows else after), found
-
-        return self._session.run(work)
+        rows = self._session.ask(_READ, node, after, limit)
+        found = [Entry(i, kind, orjson.loads(text), name) for _, i, name, kind, text in rows if i is not None]
+        return (rows[-1][0] if rows else after), found

@@ -64,18 +64,18 @@ class Erasures:
 
     def register(self, node: str, name: str) -> None:
         """Note that a node keeps records, so that it has to erase too."""
-        self._run(_REGISTER, node, name)
+        self.session.ask(_REGISTER, node, name)
 
     def begin(self, person: Person, who: str, node: str) -> None:
         """Ask every node to erase a person; a second time changes nothing but what is known of them."""
-        self._run(_BEGIN, person.pseudonym, who, node, person.pseudonym, orjson.dumps(_told(person)).decode())
+        self.session.ask(_BEGIN, person.pseudonym, who, node, person.pseudonym, orjson.dumps(_told(person)).decode())
 
     def open_for(self, node: str) -> list[OpenErasure]:
         """Return the erasures that are not done everywhere, in their order."""
-        rows = self._run(_OPEN, node)
+        rows = self.session.ask(_OPEN, node)
         if rows:
             # A node that was waited for may have been forgotten.
-            self._run(_FINISH)
+            self.session.ask(_FINISH)
         return [OpenErasure(i, who, _person(orjson.loads(text)), done_at is not None) for i, who, text, done_at in rows]
 
     def tell(self, erasure: str, node: str, calls: int, waits_for: str | None = None) -> None:
@@ -90,15 +90,8 @@ class Erasures:
     def states(self, pseudonym: str | None = None) -> list[dict[str, Any]]:
         """Return how far erasures are, newest first."""
         names = ("pseudonym", "begun_at", "who", "done_at")
-        rows = self._run(_STATES, pseudonym, pseudonym)
+        rows = self.session.ask(_STATES, pseudonym, pseudonym)
         return [dict(zip(names, row[:-1], strict=True)) | {"nodes": orjson.loads(row[-1])} for row in rows]
-
-    def _run(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        def work(conn: psycopg.Connection) -> list[tuple[Any, ...]]:
-            cursor = conn.execute(sql.encode(), values)
-            return cursor.fetchall() if cursor.description is not None else []
-
-        return self.session.run(work)
 
 
 def _told(person: Person) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from sluicegate.fleet.migration.entries import delivered, move_entries, nothing_
 from sluicegate.fleet.migration.holdings import LEVELS, Sums, add_record, add_window, used_of
 from sluicegate.fleet.node import node_id
 from sluicegate.fleet.reaching import has_workers
-from sluicegate.fleet.records import Records
-from sluicegate.fleet.shipping import FETCHED
+from sluicegate.fleet.records.shipping import FETCHED
+from sluicegate.fleet.records.table import Records, batch_of
 from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.postgresql import PostgresStore
 from sluicegate.fleet.store.protocol import TTL_MS, NodeRow
@@ -188,7 +188,7 @@ class Move:
         ids = [record["id"] for record in batch]
         known = records.costs(ids)
         if missing := [record for record in batch if record["id"] not in known]:
-            records.put(self._files.standing.id, missing)
+            records.put(self._files.standing.id, batch_of(missing))
             known = records.costs(ids)
         for record in batch:
             levels, cost = [record[f"{level}_id"] for level in LEVELS], int(record["cost_nano"] or 0)

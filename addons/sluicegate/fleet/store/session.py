@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sluicegate.fleet.store.protocol import FleetError
 
@@ -45,6 +45,32 @@ class Session:
 
     def run[T](self, work: Callable[[psycopg.Connection], T]) -> T:
         """Do something in one transaction, and return what it returns."""
+
+        def at_once(conn: psycopg.Connection) -> T:
+            with conn.transaction():
+                return work(conn)
+
+        return self._use(at_once)
+
+    def send(self, work: Callable[[psycopg.Connection], None]) -> None:
+        """Do something in one transaction, all of it in one round trip: no result can be looked at meanwhile."""
+
+        def at_once(conn: psycopg.Connection) -> None:
+            with conn.pipeline(), conn.transaction():
+                work(conn)
+
+        self._use(at_once)
+
+    def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Execute one statement, spelled by ourselves, as a transaction of its own; return its rows."""
+
+        def rows(conn: psycopg.Connection) -> list[tuple[Any, ...]]:
+            cursor = conn.execute(sql.encode(), values)
+            return cursor.fetchall() if cursor.description is not None else []
+
+        return self._use(rows)
+
+    def _use[T](self, work: Callable[[psycopg.Connection], T]) -> T:
         import psycopg
 
         try:
@@ -53,8 +79,7 @@ class Session:
                 with self._conn.transaction():
                     self._conn.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
                     self._conn.execute(_TABLES)
-            with self._conn.transaction():
-                return work(self._conn)
+            return work(self._conn)
         except psycopg.Error as e:
             self.close()
             raise FleetError(str(e)) from e

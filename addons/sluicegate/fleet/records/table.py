@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 ORDER_LOCK = 0x51_01CE_0002
 """The advisory lock while records get their positions, so that a reader never passes one by."""
 
-_INCOMING = "CREATE TEMP TABLE incoming (number int, id text, record json) ON COMMIT DROP"
+# The ids come by themselves: PostgreSQL takes no field out of a JSON object that has a NUL character anywhere.
 _KEEP = """
-INSERT INTO records SELECT id, %s, nextval('records_position'), record FROM incoming ORDER BY number
+INSERT INTO records (id, node, position, record)
+SELECT id, %s, nextval('records_position'), record FROM (
+  SELECT id, record FROM ROWS FROM (json_array_elements_text(%s::json), json_array_elements(%s::json)) WITH ORDINALITY
+  AS incoming (id, record, number) ORDER BY number
+) AS ordered
 ON CONFLICT (id) DO NOTHING
 """
 _COSTS = "SELECT id, record->>'cost_nano' FROM records WHERE id = ANY(%s)"
@@ -30,6 +34,19 @@ _READ = """
 SELECT position, CASE WHEN node = %s THEN NULL ELSE record::text END FROM records
 WHERE position > %s ORDER BY position LIMIT %s
 """
+
+
+class Batch(NamedTuple):
+    """Records on their way to the store: two JSON arrays of as many elements."""
+
+    size: int
+    ids: str
+    records: str
+
+
+def batch_of(records: Sequence[Record]) -> Batch:
+    """Return records as they are sent."""
+    return Batch(len(records), orjson.dumps([record["id"] for record in records]).decode(), orjson.dumps(records).decode())
 
 
 class Arrived(NamedTuple):
@@ -45,39 +62,26 @@ class Records:
     def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
         self.session = Session(connect)
 
-    def put(self, node: str, records: Sequence[Record]) -> None:
+    def put(self, node: str, batch: Batch) -> None:
         """Keep a node's records, all of them or none."""
 
         def work(conn: psycopg.Connection) -> None:
-            conn.execute(_INCOMING)
-            with conn.cursor().copy("COPY incoming FROM STDIN") as copy:
-                for number, record in enumerate(records):
-                    copy.write_row((number, record["id"], orjson.dumps(record).decode()))
-            with conn.pipeline():
-                conn.execute("SELECT pg_advisory_xact_lock(%s)", (ORDER_LOCK,))
-                conn.execute(_KEEP, (node,))
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (ORDER_LOCK,))
+            conn.execute(_KEEP, (node, batch.ids, batch.records))
 
-        self.session.run(work)
+        self.session.send(work)
 
     def costs(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the nano-dollars of those of these records that are here, by id."""
-
-        def work(conn: psycopg.Connection) -> dict[str, int]:
-            return {i: int(cost or 0) for i, cost in conn.execute(_COSTS, (list(ids),))}
-
-        return self.session.run(work)
+        return {i: int(cost or 0) for i, cost in self.session.ask(_COSTS, list(ids))}
 
     def read(self, node: str, after: int, limit: int) -> Arrived:
         """Return the next records after a position that are not this node's own."""
-
-        def work(conn: psycopg.Connection) -> Arrived:
-            rows = conn.execute(_READ, (node, after, limit)).fetchall()
-            found = [orjson.loads(text) for _, text in rows if text is not None]
-            # What has another form was not written by a gateway, and stops none.
-            records = [record for record in found if isinstance(record, dict) and isinstance(record.get("id"), str)]
-            return Arrived(rows[-1][0] if rows else after, records)
-
-        return self.session.run(work)
+        rows = self.session.ask(_READ, node, after, limit)
+        found = [orjson.loads(text) for _, text in rows if text is not None]
+        # What has another form was not written by a gateway, and stops none.
+        records = [record for record in found if isinstance(record, dict) and isinstance(record.get("id"), str)]
+        return Arrived(rows[-1][0] if rows else after, records)
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,17 +8,16 @@ deleted from it. As in ``shipping.py``, a crash at any moment repeats a few rows
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
 
 from sluicegate.calls.record import COLUMNS
-from sluicegate.database import connection, transaction
+from sluicegate.database import connection, transaction, uri_of
 from sluicegate.fleet.erasure.carrying_out import Erasing
-from sluicegate.fleet.records import Records
-from sluicegate.fleet.shipping import RECORDS_PER_BATCH, ROWS_PER_STEP, UNCONFIRMED, Ends, Shipping, steps, write_fetched
+from sluicegate.fleet.records.fetched import ROWS_PER_STEP, UNCONFIRMED, steps, write_fetched
+from sluicegate.fleet.records.rounds import RECORDS_PER_BATCH, Ends, Rounds
+from sluicegate.fleet.records.shipping import Shipping
 from sluicegate.storage.adjustment_rows import INSERT_ADJUSTMENT, read_adjustments, row_of_adjustment
 from sluicegate.storage.migrations import CONNECTION_COLUMNS
-from sluicegate.storage.store import AGREED_ADJUSTMENT, AGREED_CALL, DELETED_BEFORE_MS, INSERT_CALL, SHIPPED, read_meta, set_meta
+from sluicegate.storage.store import AGREED_ADJUSTMENT, AGREED_CALL, DELETED_BEFORE_MS, SHIPPED, read_meta, set_meta
 from sluicegate.windows import parse_iso
 
 GATHERED_ADJUSTMENT, GATHERED_CONNECTION = "gathered_adjustment", "gathered_connection"
@@ -31,10 +30,12 @@ Calls are written to the same file, and are refused if they cannot be for 50 ms.
 transaction of several would hold the lock while this thread waits for the interpreter.
 """
 
-_ID = list(COLUMNS).index("id")
-_OWN = f"SELECT rowid, {','.join(COLUMNS)} FROM calls WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
+_COLUMNS = ",".join(COLUMNS)
+_NEXT = "SELECT max(rowid), count(*) FROM (SELECT rowid FROM own.calls WHERE rowid > ? ORDER BY rowid LIMIT ?)"
+_STEP = "FROM own.calls WHERE rowid > ? AND rowid <= ?"
+_COPY = f"INSERT OR IGNORE INTO calls ({_COLUMNS}) SELECT {_COLUMNS} {_STEP} ORDER BY rowid"
+_DELETE_FOUND = f"DELETE FROM calls WHERE id IN (SELECT id {_STEP}) AND rowid IN (SELECT row FROM fetched_calls WHERE origin = ?)"  # noqa: S608
 _GATHERED = "SELECT rowid, started_at FROM calls WHERE rowid < ? ORDER BY rowid LIMIT ?"
-_ORIGIN = "SELECT c.rowid, f.origin FROM calls AS c LEFT JOIN fetched_calls AS f ON f.row = c.rowid WHERE c.id = ?"
 _CONNECTIONS = f"SELECT rowid, {','.join(CONNECTION_COLUMNS)} FROM connections WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608
 _INSERT_CONNECTION = f"INSERT OR IGNORE INTO connections VALUES ({','.join('?' * len(CONNECTION_COLUMNS))})"  # noqa: S608
 _COUNTED = "SELECT rowid, minute, source, reason, count FROM refusals LIMIT ?"
@@ -45,60 +46,73 @@ _AGREE_ON_CALLS = "INSERT OR REPLACE INTO meta SELECT ?, coalesce(max(rowid), 0)
 _AGREE_ON_ADJUSTMENTS = "INSERT OR REPLACE INTO meta SELECT ?, coalesce(max(number), 0) FROM adjustments"
 
 
-class Gathering(Shipping):
-    """The thread of one worker. Where the worker's database is the shared one, nothing has to be taken anywhere."""
+class Gathering(Rounds):
+    """The rounds of one worker. Where the worker's database is the shared one, nothing has to be taken anywhere."""
 
     def __init__(self, ends: Ends, beyond: Shipping | None = None) -> None:
         """``beyond`` exchanges the records of the shared database with those of other hosts; one worker does that for all."""
-        super().__init__(ends.database, _NoRecords(), ends.node, ends.unconfirmed, ends.on_replaced)
-        self._shared, self._is_our_turn, self._beyond = ends.shared, ends.is_our_turn, beyond
+        super().__init__()
+        self._ends, self._beyond = ends, beyond
         self._is_apart = ends.shared != ends.database
 
     @property
     def asked(self) -> Erasing | None:
         """Return this host's part in erasures."""
-        return None if self._beyond is None else self._beyond.erasing
+        return None if self._beyond is None else self._beyond.asked
 
     def round(self) -> None:
         """Take all that is new to the shared database, and from there to other hosts."""
-        super().round()
-        if self._beyond is not None and self._is_our_turn():
+        self._ship_all()
+        self._note_unconfirmed()
+        if self._beyond is not None and self._ends.is_our_turn():
             self._beyond.round()
 
     def ship(self) -> bool:
         """Take some of this worker's records to the shared database; return whether there are more."""
         if not self._is_apart:
             return False
-        with connection(self._database, "rw") as own, connection(self._shared, "rw") as shared:
-            after = read_meta(own, SHIPPED)
-            rows = own.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall()
-            self.lag = len(rows)
-            if any([_keep(shared, [row[1:] for row in step]) for step in steps(rows)]):
-                self._on_replaced()
-            if rows:
-                set_meta(own, SHIPPED, rows[-1][0])
-            self.delivered += len(rows)
-            self.lag = 0 if len(rows) < RECORDS_PER_BATCH else RECORDS_PER_BATCH
+        with connection(self._ends.database, "rw") as own, connection(self._ends.shared, "rw") as shared:
+            count = self._ship_calls(own, shared)
+            self.delivered += count
+            self.lag = 0 if count < RECORDS_PER_BATCH else RECORDS_PER_BATCH
             self._gather_others(own, shared)
             self._forget_gathered(own)
-        return len(rows) == RECORDS_PER_BATCH
+        return count == RECORDS_PER_BATCH
 
-    def fetch(self) -> bool:
-        """Return False: the shared database has what other workers have recorded."""
-        return False
+    def _ship_calls(self, own: sqlite3.Connection, shared: sqlite3.Connection) -> int:
+        """Copy some rows; return how many."""
+        shared.execute("ATTACH ? AS own", (uri_of(self._ends.database, "ro"),))
+        before = after = read_meta(own, SHIPPED)
+        copied, is_replaced = 0, False
+        while copied < RECORDS_PER_BATCH:
+            last, count = shared.execute(_NEXT, (after, ROWS_PER_STEP)).fetchone()
+            if count:
+                is_replaced |= _copy(shared, after, last, count)
+                after, copied = last, copied + count
+            self.lag = copied
+            if count < ROWS_PER_STEP:
+                break
+        if is_replaced:
+            self._ends.on_replaced()
+        if after != before:
+            set_meta(own, SHIPPED, after)
+        return copied
 
-    def fetch_unconfirmed(self) -> None:
-        """Record the calls of workers that have disappeared."""
-        records = list(self._unconfirmed())
-        if records and self._is_our_turn():
-            with connection(self._shared, "rw") as conn:
-                for step in steps(records):
-                    write_fetched(conn, step, UNCONFIRMED)
+    def finish(self) -> None:
+        """Do nothing: what goes beyond this host is delivered with the end of its connection."""
 
     def close_store(self) -> None:
         """Deliver what is left to other hosts, if that is this worker's part."""
-        if self._beyond is not None and self._is_our_turn():
+        if self._beyond is not None and self._ends.is_our_turn():
             self._beyond.close()
+
+    def _note_unconfirmed(self) -> None:
+        """Record the calls of workers that have disappeared."""
+        records = list(self._ends.unconfirmed())
+        if records and self._ends.is_our_turn():
+            with connection(self._ends.shared, "rw") as conn:
+                for step in steps(records):
+                    write_fetched(conn, step, UNCONFIRMED)
 
     def _gather_others(self, own: sqlite3.Connection, shared: sqlite3.Connection) -> None:
         """Take adjustments, connections and the counts of refusals along."""
@@ -144,36 +158,17 @@ class Gathering(Shipping):
                 own.execute(f"DELETE {told}", (gathered,))
 
 
-class _NoRecords(Records):
-    """Stands for the store's records, which workers of one host do not have: their shared database is all there is."""
+def _copy(shared: sqlite3.Connection, after: int, last: int, count: int) -> bool:
+    """Copy a worker's own rows in one transaction; return whether one has taken the place of what others had found.
 
-    def __init__(self) -> None:
-        super().__init__(_never)
-
-
-def _never() -> Any:
-    raise AssertionError("workers of one host exchange records by a file")
-
-
-def _keep(conn: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> bool:
-    """Write a worker's own rows in one transaction; return whether one has taken the place of what others had found."""
-    replaced = False
-    with transaction(conn):
-        before = conn.total_changes
-        conn.executemany(INSERT_CALL, rows)
-        if conn.total_changes - before < len(rows):
-            for row in rows:
-                replaced |= _replace(conn, row)
+    They are copied in one statement: after each one this thread may have to wait for the interpreter, and other workers for it.
+    """
+    is_replaced = False
+    with transaction(shared):
+        if shared.execute(_COPY, (after, last)).rowcount < count:
+            # A crash repeats some; or others had recorded a call while its worker was away.
+            is_replaced = shared.execute(_DELETE_FOUND, (after, last, UNCONFIRMED)).rowcount > 0
+            shared.execute(_COPY, (after, last))
         # The journal of the shared folder has no lines of them: a start of a gateway without workers does not miss any.
-        conn.execute(_AGREE_ON_CALLS, (AGREED_CALL,))
-    return replaced
-
-
-def _replace(conn: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
-    """Write a row whose call others had recorded while its worker was away; return False where the row is there already."""
-    number, origin = conn.execute(_ORIGIN, (row[_ID],)).fetchone()
-    if origin != UNCONFIRMED:
-        return False
-    conn.execute("DELETE FROM calls WHERE rowid = ?", (number,))
-    conn.execute(INSERT_CALL, row)
-    return True
+        shared.execute(_AGREE_ON_CALLS, (AGREED_CALL,))
+    return is_replaced
