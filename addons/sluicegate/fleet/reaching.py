@@ -43,21 +43,19 @@ class OverNetwork:
         """Return what takes a node's records to the store, and fetches the others'."""
         records = Records(self._reached.connect)
         if ends.shared == ends.database:
-            return Shipping(
-                ends.database, records, ends.node, ends.unconfirmed, ends.on_replaced, self._more(records, ends.database, ends.node)
-            )
+            return Shipping(ends.database, records, ends.node, ends.unconfirmed, ends.on_replaced, self._more(records, ends.node))
 
         def host() -> str:
             # The records of all workers are this host's, whichever of them delivers.
             return node_id(ends.shared.parent)
 
-        more = self._more(records, ends.shared, host)
+        more = self._more(records, host)
         return Gathering(ends, Shipping(ends.shared, records, host, tuple, ends.on_replaced, more))
 
-    def _more(self, records: Records, database: Path, node: Callable[[], str]) -> tuple[Exchange, Erasing]:
+    def _more(self, records: Records, node: Callable[[], str]) -> tuple[Exchange, Erasing]:
         """Return what is exchanged beside records."""
         erasing = Erasing(Erasures(records.session), Erasures(Session(self._reached.connect)), node, self.host)
-        return Exchange(database, Entries(records.session), node, self.host, erasing), erasing
+        return Exchange(Entries(records.session), node, self.host, erasing), erasing
 
     def notices(self, told: Mapping[str, Callable[[], None]]) -> Notices | None:
         """Return what waits for the store to tell something."""

@@ -66,37 +66,39 @@ class Shipping(Rounds):
             if self._erasing is not None:
                 # Before anything is delivered: it must not have whoever is erased here.
                 self._erasing.round()
-            self._exchange()
+            # Opened once: that costs as much as a round without news.
+            with connection(self._database, "rw") as conn:
+                self._exchange(conn)
 
-    def _exchange(self) -> None:
-        self._ship_all()
-        self.fetch_all()
-        if self._entries is not None:
-            self._entries.round(self.fetch_all)
-        self.fetch_unconfirmed()
-
-    def fetch_all(self) -> None:
-        """Fetch every record of other nodes that is new."""
-        while self.fetch() and not self._stop.is_set():
+    def _exchange(self, conn: sqlite3.Connection) -> None:
+        while self._ship(conn) and not self._stop.is_set():
             continue
+        self._fetch_all(conn)
+        if self._entries is not None:
+            self._entries.round(conn, lambda: self._fetch_all(conn))
+        self._fetch_unconfirmed(conn)
 
     def ship(self) -> bool:
         """Deliver some of this node's records; return whether there are more."""
         with connection(self._database, "rw") as conn:
-            last, batch = read_own(conn, read_meta(conn, SHIPPED), RECORDS_PER_BATCH)
-            self.lag = batch.size
-            if batch.size:
-                self._records.put(self._node(), batch)
-                set_meta(conn, SHIPPED, last)
-                self.delivered += batch.size
-            more = batch.size == RECORDS_PER_BATCH
-            self.lag = conn.execute(_LEFT, (last,)).fetchone()[0] if more else 0
+            return self._ship(conn)
+
+    def _ship(self, conn: sqlite3.Connection) -> bool:
+        last, batch = read_own(conn, read_meta(conn, SHIPPED), RECORDS_PER_BATCH)
+        self.lag = batch.size
+        if batch.size:
+            self._records.put(self._node(), batch)
+            set_meta(conn, SHIPPED, last)
+            self.delivered += batch.size
+        more = batch.size == RECORDS_PER_BATCH
+        self.lag = conn.execute(_LEFT, (last,)).fetchone()[0] if more else 0
         return more
 
     def finish(self) -> None:
         """Deliver the entries too."""
         if self._entries is not None:
-            self._entries.ship()
+            with connection(self._database, "rw") as conn:
+                self._entries.ship(conn)
 
     def close_store(self) -> None:
         """Close the connections to the store."""
@@ -104,31 +106,30 @@ class Shipping(Rounds):
         if self._erasing is not None:
             self._erasing.close()
 
-    def fetch(self) -> bool:
+    def _fetch_all(self, conn: sqlite3.Connection) -> None:
+        while self._fetch(conn) and not self._stop.is_set():
+            continue
+
+    def _fetch(self, conn: sqlite3.Connection) -> bool:
         """Fetch some records of other nodes; return whether there are more."""
-        with connection(self._database, "rw") as conn:
-            after = read_meta(conn, FETCHED)
-            arrived = self._records.read(self._node(), after, RECORDS_PER_BATCH)
-            if arrived.position == after:
-                return False
-            replaced = False
-            for step in steps(self._without_erased(arrived.records)):
-                replaced |= write_fetched(conn, step, FROM_STORE)
-            set_meta(conn, FETCHED, arrived.position)
+        after = read_meta(conn, FETCHED)
+        arrived = self._records.read(self._node(), after, RECORDS_PER_BATCH)
+        if arrived.position == after:
+            return False
+        replaced = False
+        for step in steps(self._without_erased(arrived.records)):
+            replaced |= write_fetched(conn, step, FROM_STORE)
+        set_meta(conn, FETCHED, arrived.position)
         if replaced:
             self._on_replaced()
         return True
 
+    def _fetch_unconfirmed(self, conn: sqlite3.Connection) -> None:
+        for step in steps(self._without_erased(self._unconfirmed())):
+            write_fetched(conn, step, UNCONFIRMED)
+
     def _without_erased(self, records: Iterable[Record]) -> list[Record]:
         return list(records) if self._erasing is None else self._erasing.without_erased(records)
-
-    def fetch_unconfirmed(self) -> None:
-        """Fetch the records of calls whose nodes have disappeared."""
-        records = self._without_erased(self._unconfirmed())
-        if records:
-            with connection(self._database, "rw") as conn:
-                for step in steps(records):
-                    write_fetched(conn, step, UNCONFIRMED)
 
 
 def read_own(conn: sqlite3.Connection, after: int, limit: int) -> tuple[int, Batch]:
