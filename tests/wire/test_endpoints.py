@@ -146,6 +146,37 @@ def test_a_path_of_another_provider_never_reaches_the_first_one(gate, asked, rea
         assert (reply.status, reply.reason) == ((404, None) if reason is None else (400, reason))
 
 
+SPEND_LIMITS = "/v1/organizations/spend_limits"
+
+
+def test_spend_limits_are_the_gateways_own_on_its_port_and_the_providers_behind_its_name_and_the_proxy(gate):
+    listed, went = call(gate, f"GET {SPEND_LIMITS}?limit=5", gate.token)
+    assert (listed.status, went) == (200, None)
+    assert json.loads(listed.body)["data"] == []
+    # As clients write it, brackets and all.
+    assert call(gate, f"GET {SPEND_LIMITS}/effective?user_ids[]=a&user_ids[]=b&period[]=daily", gate.token)[0].status == 200
+    own, went = call(gate, f"GET {SPEND_LIMITS}")
+    assert (own.status, went, json.loads(own.body)["error"]["type"]) == (403, None, "permission_error")
+    foreign, went = call(gate, f"GET {SPEND_LIMITS}", gate.token, host="elsewhere.example")
+    assert (foreign.status, went) == (421, None)
+    # Never on the provider's key, whoever asks.
+    for path in (f"/anthropic{SPEND_LIMITS}", "/v1/organizations/spend_limit_increase_requests", "/v1/organizations/users"):
+        for key in (VK, gate.token):
+            refused, went = call(gate, f"GET {path}", key)
+            assert (refused.status, went) == (400 if key == VK else 401, None)
+    url = gate.fakes["anthropic"].url
+    for key in (VK, gate.token):
+        head = [
+            f"GET {url}{SPEND_LIMITS} HTTP/1.1",
+            f"Host: {url.removeprefix('http://')}",
+            f"x-api-key: {key}",
+            "Connection: close",
+        ]
+        answer = gate.send_raw("\r\n".join([*head, "", ""]).encode())
+        assert (b"x-sluicegate-reason: unsupported" if key == VK else b"x-sluicegate-reason: virtual_key") in answer
+    assert all(SPEND_LIMITS not in sent.target for sent in gate.fakes["anthropic"].seen)
+
+
 def test_the_path_of_the_base_url_is_not_doubled_for_a_client_behind_the_proxy(gate):
     """Qwen Code writes its provider's whole path, and so does every client that does not know of the gateway."""
     url = gate.fakes["openai"].url

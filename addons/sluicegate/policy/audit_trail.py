@@ -58,15 +58,21 @@ class AuditTrail:
             self._sync_wal()
 
     def read(
-        self, *, limit: int, before: int | None = None, node: str | None = None, here: str | None = None, **equal: str | None
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        node: str | None = None,
+        here: str | None = None,
+        **equal: str | tuple[str, ...] | None,
     ) -> tuple[list[dict[str, Any]], int]:
         """Return entries newest first, with an id below ``before``, and how many match in all. Raises AuditTrailError.
 
-        ``node``: only those of the gateway with this name; ``here`` is our own.
+        ``node``: only those of the gateway with this name; ``here`` is our own. Of several values of a column any matches.
         """
-        wanted = {name: value for name, value in equal.items() if value is not None}
-        where = [f"{name} = ?" for name in wanted]
-        values: list[Any] = list(wanted.values())
+        wanted = {name: (value,) if isinstance(value, str) else value for name, value in equal.items() if value is not None}
+        where = [f"{name} IN ({_marks(values)})" for name, values in wanted.items()]
+        values: list[Any] = [value for one_of in wanted.values() for value in one_of]
         if node is not None:
             where.append("coalesce(node, ?) = ?")
             values += [here, node]
@@ -80,6 +86,16 @@ class AuditTrail:
                 [*values, limit],
             ).fetchall()
         return [_entry(row, here) for row in rows], total
+
+    def spans(self, kinds: tuple[str, ...]) -> dict[tuple[str, str], tuple[str, str]]:
+        """Return when entities of these kinds were first and last changed, by kind and id. Raises AuditTrailError."""
+        with self._open("ro") as conn:
+            rows = conn.execute(
+                f"SELECT entity_kind, entity_id, min(at), max(at) FROM admin_audit WHERE entity_kind IN ({_marks(kinds)}) "  # noqa: S608
+                "GROUP BY entity_kind, entity_id",
+                kinds,
+            ).fetchall()
+        return {(kind, entity): (first, last) for kind, entity, first, last in rows}
 
     def _open(self, mode: Literal["ro", "rw"]) -> AbstractContextManager[sqlite3.Connection]:
         return connection(self.path, mode, lambda e: AuditTrailError(f"the audit trail in {self.path} cannot be used: {e}"))
@@ -96,6 +112,10 @@ class AuditTrail:
             raise AuditTrailError(f"the audit trail in {self.path} cannot be written: {e.strerror}") from e
         finally:
             os.close(fd)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _where(conditions: Sequence[str]) -> str:

@@ -51,6 +51,7 @@ from sluicegate.web.routes import (
     usage,
 )
 from sluicegate.web.routing import build_routes, unknown_path
+from sluicegate.web.spend_limits import routes as spend_limits
 
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -101,6 +102,7 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
             *budget_override.endpoints(),
             *governance.endpoints(),
             *nodes.endpoints(),
+            *spend_limits.endpoints(),
             *alerts.endpoints(),
             *pages.endpoints(),
         ]
@@ -111,7 +113,7 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
 def own_paths() -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the paths of the gateway's own port, those below ``/api`` and ``/static`` by their first names, and the prefixes."""
     paths = {endpoint.path for endpoint in endpoints(Path())}
-    prefixes = {"/".join(path.split("/")[:3]) for path in paths if path.startswith("/api/")} | {"/static"}
+    prefixes = {"/".join(path.split("/")[:3]) for path in paths if path.startswith("/api/")} | {"/static", spend_limits.BASE}
     others = {path for path in paths if not path.startswith(("/api/", "/static/"))}
     return frozenset(others | prefixes), tuple(f"{prefix}/" for prefix in sorted(prefixes))
 

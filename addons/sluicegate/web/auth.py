@@ -79,6 +79,12 @@ def caller_of(request: Request, services: Services, *, is_recheck: bool = False)
     return caller_with(services, digest, from_here) if digest is not None else None
 
 
+def staff_by_api_key(request: Request, services: Services) -> Caller | None:
+    """Return who holds the administration's token in ``x-api-key``, found by its hash; None if nobody does."""
+    token = request.headers.get("x-api-key")
+    return _staff(services, digest_of(token)) if token else None
+
+
 def key_asking(request: Request, services: Services) -> VirtualKey:
     """Return the virtual key in a request's headers, perhaps inactive, beside which staff may send a token of their own.
 

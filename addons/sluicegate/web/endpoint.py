@@ -20,6 +20,7 @@ from sluicegate.policy.editing.draft import Draft
 from sluicegate.policy.model import Policy
 from sluicegate.services import Services
 from sluicegate.web.auth import Caller, Role
+from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query, QueryParser, WriteQuery
 
 MAX_NAME_LENGTH = 200
@@ -113,6 +114,14 @@ Shown = Callable[[Services, Mapping[str, str]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """What errors look like where that is not as everywhere else."""
+
+    model: type[BaseModel]
+    render: Callable[[ApiError], Response]
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One row of the table. ``path`` is in Starlette's notation."""
 
@@ -145,6 +154,10 @@ class Endpoint:
     """Whether a body is neither read nor looked at."""
     finds_caller: bool = False
     """Whether the handler looks itself for who asks, where nobody who is valid does."""
+    takes_api_key: bool = False
+    """Whether staff may send their token in ``x-api-key`` as well, as clients of Anthropic's Admin API do."""
+    error_form: ErrorForm | None = None
+    """Its errors in another API's form; the same for every method of a path."""
 
 
 def read_endpoint(path: str, handler: Handler, summary: str, response: type[BaseModel] | None, **more: Any) -> Endpoint:

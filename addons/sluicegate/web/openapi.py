@@ -62,6 +62,8 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                 shapes[model, "serialization"] = None
         if endpoint.body is not None:
             shapes[endpoint.body, "validation"] = None
+        if endpoint.error_form is not None:
+            shapes[endpoint.error_form.model, "serialization"] = None
     models, definitions = models_json_schema(list(shapes), ref_template="#/components/schemas/{model}")
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in table:
@@ -128,8 +130,9 @@ def _responses(endpoint: Endpoint, models: Models) -> dict[str, Any]:
     errors = {400, 401, 403, *endpoint.errors} | (set() if endpoint.roles == OPEN else {429})
     errors |= {409, 412, 503} if endpoint.edits_policy else set()
     errors |= {413, 415} if endpoint.method != "GET" else set()
+    error = endpoint.error_form.model if endpoint.error_form is not None else Error
     for status in sorted(errors):
-        responses[str(status)] = _response(_ERRORS[status], models[Error, "serialization"], status == 412)
+        responses[str(status)] = _response(_ERRORS[status], models[error, "serialization"], status == 412)
     for status, model in endpoint.other_responses.items():
         responses[str(status)] = _response(_ERRORS[status], models[model, "serialization"], False)
     return responses

@@ -27,12 +27,12 @@ async def render(response: ApiResponse) -> Response:
     return Response(content, response.status, headers, media_type=JSON)
 
 
-def render_error(error: ApiError) -> Response:
-    """Return an error as an HTTP response."""
+def render_error(error: ApiError, body: Mapping[str, Any] | None = None) -> Response:
+    """Return an error as an HTTP response, with ``body`` in the place of its own."""
     headers = {**_etag(error.details.get("revision")), **error.headers}
     if "retry_after" in error.details:
         headers["retry-after"] = str(error.details["retry_after"])
-    return Response(to_json(error.body), error.status, headers, media_type=JSON)
+    return Response(to_json(error.body if body is None else body), error.status, headers, media_type=JSON)
 
 
 def to_json(value: Any) -> bytes:

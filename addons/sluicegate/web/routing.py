@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sluicegate.services import Services
-from sluicegate.web.auth import Caller, authorize, caller_of
+from sluicegate.web.auth import Caller, authorize, caller_of, staff_by_api_key
 from sluicegate.web.endpoint import ALL_ROLES, ANONYMOUS, MAX_NAME_LENGTH, OPEN, STAFF, ApiRequest, Endpoint
 from sluicegate.web.errors import ApiError, api_error_of
 from sluicegate.web.rendering import render, render_error
@@ -66,7 +66,8 @@ class _Dispatcher:
             if error is None:
                 logger.exception("%s %s failed", request.method, request.url.path)
                 error = ApiError(500, "api_error", "The gateway failed to answer; its log says why")
-            return render_error(error)
+            form = next((e.error_form for e in self.endpoints if e.error_form is not None), None)
+            return render_error(error) if form is None else form.render(error)
 
     async def _call_handler(self, request: Request) -> Response:
         endpoint = self.by_method.get("GET" if request.method == "HEAD" else request.method)
@@ -90,6 +91,8 @@ class _Dispatcher:
     def _authorize(self, request: Request, endpoint: Endpoint | None) -> Caller:
         caller = caller_of(request, self.services)
         candidates = self.endpoints if endpoint is None else (endpoint,)
+        if caller is None and any(candidate.takes_api_key for candidate in candidates):
+            caller = staff_by_api_key(request, self.services)
         if any(candidate.roles == OPEN for candidate in candidates):
             return caller or ANONYMOUS
         if caller is None and endpoint is not None and endpoint.finds_caller:

@@ -16,12 +16,13 @@ OVERAGE = f"{UNIFIED}overage-"
 OWN_SCOPES = frozenset({"virtual_key", "provider_config", "user"})
 """Scopes whose budget is one caller's own; others share theirs."""
 
-_PERIODS = {"1d": "daily", "1w": "weekly", "1M": "monthly"}
+PERIODS = {"1d": "daily", "1w": "weekly", "1M": "monthly"}
+"""Windows of budgets, and the client's words for them."""
 
 
 def period_word(window: str | None) -> str | None:
     """Return the client's word for a budget's window such as ``1M``; None where it has none."""
-    return _PERIODS.get(window or "")
+    return PERIODS.get(window or "")
 
 
 def reset_headers(resets_at: int | None) -> Headers:
