@@ -109,7 +109,8 @@ class Keys(Addon):
         self.remove_key(flow)
         call = call_of(flow)
         # A refusal is our own answer, and tells of the caller's budget.
-        if call is not None and call.login is None and call.deny is None and flow.response is not None:
+        is_ours = call is not None and (call.deny is not None or call.late_refusal is not None)
+        if call is not None and call.login is None and not is_ours and flow.response is not None:
             fields = without_account_headers(flow.response.headers.fields)
             flow.response.headers.fields = fields if flow.response.status_code >= 300 else fields + standing_of(call)
         if call is not None and call.attempts is not None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from msgspec import structs
 
 from sluicegate.calls.admission import Demand, admit
-from sluicegate.calls.call import Call
+from sluicegate.calls.call import CLAUDE_CODE, Call
 from sluicegate.calls.record import record_of
+from sluicegate.calls.refusal import render
 from sluicegate.services import Services
 from sluicegate.values import Deny, Outcome, RequestFacts, Usage
 
@@ -201,7 +202,7 @@ def ended(services: Services, call: Call, turn: Turn) -> None:
     """End the same call: it is charged what it used until its end."""
     if call.deny is not None:
         services.ledger.release(call.id)
-        call.outcome, call.status = Outcome.DENIED, {"budget_exceeded": 402, "model_blocked": 400}.get(call.deny.reason, 429)
+        call.outcome, call.status = Outcome.DENIED, render(call.deny, call.protocol, CLAUDE_CODE)[0]
         return
     call.outcome, call.status = Outcome.COMPLETED, 200
     if turn.ending == "overloaded":

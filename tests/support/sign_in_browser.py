@@ -72,7 +72,7 @@ class Browser:
             if method == "POST":
                 headers |= {"content-type": "application/x-www-form-urlencoded", "origin": came_from}
             status, sent, data = self.senders.get(parts.netloc, over_http)(method, url, headers, body)
-            self._keep(parts.netloc, sent)
+            self._keep(url, sent)
             answer = {name.lower(): value for name, value in sent}
             if status not in (302, 303):
                 return Page(url, status, answer, data.decode())
@@ -83,13 +83,24 @@ class Browser:
         """Send a form of a page."""
         return self.open(urljoin(page.url, path), method="POST", form=page.hidden | form, page=page.url)
 
-    def _keep(self, host: str, headers: list[tuple[str, str]]) -> None:
+    def _keep(self, url: str, headers: list[tuple[str, str]]) -> None:
+        host = urlsplit(url).netloc
         for name, value in headers:
             if name.lower() == "set-cookie":
                 pair, *attributes = (part.strip() for part in value.split(";"))
-                said = dict(part.lower().partition("=")[::2] for part in attributes)
+                said = {attribute.lower(): value for attribute, _, value in (part.partition("=") for part in attributes)}
                 key = (host, said.get("path", "/"), pair.partition("=")[0])
+                if not _may_set(key[2], url, said):
+                    continue
                 if said.get("max-age") == "0":
                     self.cookies.pop(key, None)
                 else:
                     self.cookies[key] = pair.partition("=")[2]
+
+
+def _may_set(name: str, url: str, said: dict[str, str]) -> bool:
+    """Return whether a browser takes a cookie with these attributes from there, by what its name begins with (RFC 6265bis)."""
+    is_secure = url.startswith("https:") and "secure" in said
+    if name.startswith("__Host-"):
+        return is_secure and said.get("path") == "/" and "domain" not in said
+    return is_secure or ("secure" not in said and not name.startswith("__Secure-"))

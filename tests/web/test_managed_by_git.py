@@ -8,8 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from sluicegate.cli.main import app as command
+from sluicegate.policy.entities import KINDS
 from sluicegate.services import Services
 from sluicegate.web.app import build, endpoints
+from sluicegate.web.spend_limits import routes as spend_limits
+from sluicegate.web.spend_limits.limits import id_of_limit
 from support.command import CliRunner
 from support.harness import eventually
 
@@ -66,6 +69,8 @@ EDITS = {
     **{f"POST {path}": RULE for path in ("/api/routing/rules", f"{G}/routing-rules")},
     **{f"PUT {path}/all": {"description": "x"} for path in ("/api/routing/rules", f"{G}/routing-rules")},
     **{f"DELETE {path}/all": None for path in ("/api/routing/rules", f"{G}/routing-rules")},
+    f"POST {spend_limits.BASE}": {"scope": {"type": "user", "user_id": "alice"}, "amount": "600", "period": "daily"},
+    f"DELETE {spend_limits.BASE}/{id_of_limit(KINDS['users'], 'alice', 'daily', 0)}": None,
 }
 
 OF_USAGE = {
@@ -125,7 +130,8 @@ def test_every_request_that_edits_the_policy_is_tried_here():
 def test_no_edit_is_made_over_rest_and_words_say_where_it_is(gateway, line):
     services = gateway.services
     status, answer = gateway(line, EDITS[line])
-    assert (status, answer["error"]["type"]) == (409, "policy_not_writable"), answer
+    kind = "invalid_request_error" if spend_limits.BASE in line else "policy_not_writable"
+    assert (status, answer["error"]["type"]) == (409, kind), answer
     assert "managed in git" in answer["error"]["message"]
     assert services.policy_watcher.path.read_text() == POLICY
     assert [*services.state_dir.glob("provider-keys/*")] == []

@@ -793,6 +793,40 @@ def test_tokens_do_not_cross_a_network_in_clear(site):
     assert safe.get("/.well-known/oauth-authorization-server").json()["token_endpoint"] == f"https://{HOST}/oauth/token"
 
 
+def test_over_tls_a_browser_takes_the_cookies_from_this_host_alone(site, monkeypatch):
+    base = f"https://{HOST}"
+    monkeypatch.setattr(site.provider, "redirect_uri", f"{base}/device/callback")
+    site.client = site.client_of(site.client.app, base_url=base)
+    site.provider.person = ALICE
+    asked = site.ask()
+    browser, page = site.to_approval(asked)
+    assert [(path, name) for _, path, name in browser.cookies] == [("/", "__Host-sluicegate_sign_in")]
+    # One that a server of a neighbouring name could have set is nobody.
+    (value,) = browser.cookies.values()
+    planted = Browser({HOST: site.send}, {(HOST, "/", "sluicegate_sign_in"): value})
+    assert planted.submit(page, "/device/decision", decision="approve").status == 400
+    assert "You are signed in" in browser.submit(page, "/device/decision", decision="approve").words
+    assert browser.cookies == {}
+    assert site.poll(asked).status_code == 200
+    dashboard = site.browser()
+    text = dashboard.open(f"{base}/device/dashboard").text
+    (place,) = re.findall(r'data-place="(/at/[\w-]{22})"', text)
+    assert [(path, name) for _, path, name in dashboard.cookies] == [(f"{place}/", "__Secure-sluicegate_session")]
+    (session,) = dashboard.cookies.values()
+    app = site.client.app
+
+    async def below_session_path(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"session_path": place}, receive, send)
+
+    below = site.client_of(below_session_path, base_url=base)
+    for name, status in (("__Secure-sluicegate_session", 200), ("sluicegate_session", 401)):
+        assert below.get("/api/session", headers={"cookie": f"{name}={session}"}).status_code == status
+    # It is taken back by the same name.
+    written = {"cookie": f"__Secure-sluicegate_session={session}", "origin": base}
+    taken = below.post("/api/session/logout", headers=written).headers["set-cookie"]
+    assert taken.startswith(f"__Secure-sluicegate_session=; HttpOnly; SameSite=Strict; Path={place}/; Secure")
+
+
 def test_strangers_cannot_fill_the_memory(site):
     codes = [site.form("/oauth/device_authorization") for _ in range(60)]
     assert [c.status_code for c in codes] == [200] * 50 + [429] * 10

@@ -139,6 +139,11 @@ def test_whoever_signs_in_is_who_the_token_says(shared, token, who):
     assert attributes_of(page) == attributes | {f"Path={page.place}/"}
     behind = Page(shared, VK, origin="https://127.0.0.1")
     assert attributes_of(behind) == attributes | {f"Path={behind.place}/", "Secure"}
+    # By its name a browser knows that only a server with TLS may set it.
+    assert [p.set_cookie.partition("=")[0] for p in (page, behind)] == [
+        "sluicegate_session",
+        "__Secure-sluicegate_session",
+    ]
     assert page("GET", "/api/governance/teams").status == (403 if who["role"] == "developer" else 200)
     usage = page("GET", "/api/usage").json["usage"]
     assert {r["kind"] for r in usage} == ({"virtual_key", "team", "customer"})

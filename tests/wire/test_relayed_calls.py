@@ -20,7 +20,8 @@ from support.harness import ADDONS, WAIT_S, Gateway, ask, eventually, policy_tex
 pytestmark = pytest.mark.wire
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
-HARD = "vk-hard"
+CLAUDE_CODE = "claude-cli/2.1.332 (external, cli)"
+HARD, HARD_TOO = "vk-hard", "vk-hard-too"
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
 FIRST_TOKEN_S = 300
 """Long, so that a busy machine lets no token come too late: the tests put the gateway's clock forward."""
@@ -65,7 +66,7 @@ def policy_of(upstreams):
     routes[2]["targets"][1] = {"provider": "second", "model": HAIKU, "weight": 0}
     keys = [
         {"id": "vk-dev-alice", **LIMITS},
-        {"id": HARD, "budget": {"max_limit": 0.02, "reset_duration": "1M", "enforcement": "hard"}},
+        *({"id": key, "budget": {"max_limit": 0.02, "reset_duration": "1M", "enforcement": "hard"}} for key in (HARD, HARD_TOO)),
     ]
     models = [{"model_name": f"{HAIKU}*", **LIMITS}, {"model_name": "gpt-4o-mini", **LIMITS}]
     return policy_text(providers=providers, routes=routes, virtual_keys=keys, model_configs=models)
@@ -247,6 +248,27 @@ def test_what_attempts_have_cost_is_held_under_a_hard_budget(edge, upstreams, cl
             break
     assert reply.status == 402
     assert sum(used) <= 0.02
+
+
+def test_claude_code_is_told_of_its_own_budget_where_an_attempt_was_sent_before(edge, upstreams, clock):
+    """The refusal is the gateway's own: what goes with it is not taken out as a provider's words about its account are."""
+    upstreams["anthropic"].script = late(clock)
+    for number in range(8):
+        before = len(upstreams["anthropic"].seen)
+        reply = edge.post(ask(model=f"{HAIKU}-2026120{number}", stream=True, max_tokens=2048), key=HARD_TOO, user_agent=CLAUDE_CODE)
+        if reply.status == 429:
+            break
+    assert len(upstreams["anthropic"].seen) == before + 1, "nothing was sent before it was refused"
+    assert (reply.reason, reply.json["error"]["type"]) == ("budget_exceeded", "billing_error")
+    told = {n.removeprefix("anthropic-ratelimit-unified-"): v for n, v in reply.headers.items() if "ratelimit" in n}
+    assert told.pop("reset") == told.pop("overage-reset")
+    assert told == {
+        "status": "rejected",
+        "overage-utilization": "1",
+        "overage-surpassed-threshold": "1",
+        "overage-disabled-reason": "org_spend_cap_reached",
+        "overage-period": "monthly",
+    }
 
 
 def cut(peer, _):

@@ -90,6 +90,8 @@ class Call(msgspec.Struct):
     """Whether every enforcing addon has admitted it and the request may leave."""
     facts: RequestFacts | None = None
     deny: Deny | None = None
+    late_refusal: Deny | None = None
+    """The gateway's own refusal that its client gets after an attempt was sent; one before that is in ``deny``."""
     failure: Reason | None = None
     """Why a call that was not refused has no answer of a provider's."""
     plan: Plan | None = None

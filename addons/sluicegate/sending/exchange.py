@@ -24,7 +24,7 @@ from sluicegate.providers.signing.account import CannotSignError
 from sluicegate.sending.answer_facts import header, headroom, whole_error
 from sluicegate.sending.delivery import Delivery, more_of_whole, whole_body
 from sluicegate.sending.dialects import Translation, turn_to
-from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandoned, error_answer, refused, unanswered
+from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandoned, error_answer, note_refusal, refused, unanswered
 from sluicegate.sending.forms import Reworded
 from sluicegate.sending.outgoing import outgoing
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, with_key
@@ -304,8 +304,8 @@ class Exchange:
         logger.warning("Call %s has no answer after %d attempts: %s", self.call.id, len(self.attempts), tried)
         answer = failed.answer if failed is not None else None
         status, headers, body = answer or unanswered(self.call, self.attempts, tried)
-        if failed is not None and failed.refusal is not None and not any(attempt.was_sent for attempt in self.attempts):
-            self.call.deny = failed.refusal
+        if failed is not None:
+            note_refusal(failed, self.call, self.attempts)
         delivery = Delivery(self.send, target, len(self.attempts) - 1)
         await delivery.begin(status, headers)
         await delivery.write(body, is_last=True)

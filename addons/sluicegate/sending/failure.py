@@ -49,6 +49,14 @@ def refused(refusal: Deny, call: Call, error: str | None = None) -> Failed:
     return failed
 
 
+def note_refusal(failed: Failed, call: Call, attempts: Sequence[Attempt]) -> None:
+    """Note on a call that its answer is the gateway's own refusal, if it is: of an attempt, before or after others were sent."""
+    if any(attempt.was_sent for attempt in attempts):
+        call.late_refusal = failed.refusal
+    elif failed.refusal is not None:
+        call.deny = failed.refusal
+
+
 def unanswered(call: Call, attempts: Sequence[Attempt], tried: str) -> tuple[int, Headers, bytes]:
     """Return our own words for a call that no provider has answered, and note why; ``tried`` lists what was tried."""
     was_tried = any(attempt.result != "not_sent" for attempt in attempts)

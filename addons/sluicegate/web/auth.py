@@ -24,6 +24,12 @@ Role = Literal["admin", "viewer", "developer"]
 
 COOKIE = "sluicegate_session"
 
+SECURE_COOKIE = f"__Secure-{COOKIE}"
+"""Its name over TLS: browsers take one of that name only from a server that speaks TLS.
+
+Not ``__Host-``, which takes the path away: a cookie of a secret path can be planted by nobody, and no other server is sent it.
+"""
+
 CREDENTIAL_HEADERS = ("authorization", "x-bf-vk", "x-api-key", "x-goog-api-key")
 """Headers that may hold a token or a virtual key."""
 
@@ -111,17 +117,18 @@ def session_id_of(request: Request) -> str | None:
     The first one counts: a browser sends the cookies with the longest path first, and other servers under this host
     name may set cookies too but do not know our path.
     """
+    found: dict[str, str] = {}
     for part in "; ".join(request.headers.getlist("cookie")).split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return None
+        found.setdefault(name, value)
+    # What a server that speaks no TLS has set is nothing here where we do.
+    return found.get(SECURE_COOKIE, None if request.url.scheme == "https" else found.get(COOKIE))
 
 
 def session_cookie(session_id: str, session_path: str, *, is_secure: bool = False) -> str:
     """Return the header that gives a browser its session, or with an empty id takes it."""
-    secure = "; Secure" if is_secure else ""
-    return f"{COOKIE}={session_id}; HttpOnly; SameSite=Strict; Path={session_path}/{secure}"
+    name, secure = (SECURE_COOKIE, "; Secure") if is_secure else (COOKIE, "")
+    return f"{name}={session_id}; HttpOnly; SameSite=Strict; Path={session_path}/{secure}"
 
 
 def session_path_of(request: Request) -> str:

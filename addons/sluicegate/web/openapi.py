@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.responses import Response
 
 from sluicegate import __version__
-from sluicegate.web.auth import COOKIE
+from sluicegate.web.auth import COOKIE, SECURE_COOKIE
 from sluicegate.web.endpoint import FORM, JSON, MAX_NAME_LENGTH, OPEN, ApiRequest, Endpoint, read_endpoint
 from sluicegate.web.query import AnyQuery
 from sluicegate.web.responses import Error
@@ -79,7 +79,12 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The admin token, an operator's, or a virtual key."},
                 "basic": {"type": "http", "scheme": "basic", "description": "User admin or the operator's id; the token."},
-                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Signed in at /api/session/login."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": f"Signed in at /api/session/login; over TLS its name is {SECURE_COOKIE}.",
+                },
             },
         },
     }

@@ -45,6 +45,9 @@ SECRET_QUERIES = frozenset({PAGE, CALLBACK})
 
 COOKIE = "sluicegate_sign_in"
 
+HOST_COOKIE = f"__Host-{COOKIE}"
+"""Its name over TLS: browsers take one of that name from this host alone, so that none beside it can plant one."""
+
 _AGAIN = "Go back to your terminal and start to sign in again."
 
 
@@ -237,13 +240,14 @@ def _require_own_page(request: ApiRequest) -> None:
 
 def browser_of(request: Request) -> str:
     """Return the secret by which a browser is known; empty where it has none, and then it has begun nothing."""
-    return request.cookies.get(COOKIE, "")
+    return request.cookies.get(HOST_COOKIE if request.url.scheme == "https" else COOKIE, "")
 
 
 def _cookie(request: Request, value: str, max_age_s: int) -> str:
     # Lax: the browser comes back by a link from the identity provider's site.
-    secure = "; Secure" if request.url.scheme == "https" else ""
-    return f"{COOKIE}={value}; HttpOnly; SameSite=Lax; Path={PAGE}; Max-Age={max_age_s}{secure}"
+    is_secure = request.url.scheme == "https"
+    name, where = (HOST_COOKIE, "/; Secure") if is_secure else (COOKIE, PAGE)
+    return f"{name}={value}; HttpOnly; SameSite=Lax; Max-Age={max_age_s}; Path={where}"
 
 
 def _last(request: ApiRequest, page: Response) -> Response:

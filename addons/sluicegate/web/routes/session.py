@@ -106,9 +106,7 @@ async def _login(request: ApiRequest) -> ApiResponse:
     source = request.http.client.host if request.http.client else ""
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
     _close_session(request)
-    # Only if the page came over TLS, from a proxy in front of us: browsers drop a secure cookie that comes over plain HTTP.
-    is_secure = request.http.headers.get("origin", "").startswith("https://")
-    session_path = new_session_path()
+    session_path, is_secure = new_session_path(), _came_over_tls(request)
     cookie = session_cookie(services.sessions.open(digest, now, session_path), session_path, is_secure=is_secure)
     return ApiResponse(
         _session_of(services, caller) | {"place": session_path, "message": "Login successful"}, headers={"set-cookie": cookie}
@@ -117,10 +115,13 @@ async def _login(request: ApiRequest) -> ApiResponse:
 
 async def _logout(request: ApiRequest) -> ApiResponse:
     _close_session(request)
-    return ApiResponse(
-        {"signed_in": False, "message": "Logout successful"},
-        headers={"set-cookie": session_cookie("", session_path_of(request.http)) + "; Max-Age=0"},
-    )
+    taken = session_cookie("", session_path_of(request.http), is_secure=_came_over_tls(request))
+    return ApiResponse({"signed_in": False, "message": "Logout successful"}, headers={"set-cookie": f"{taken}; Max-Age=0"})
+
+
+def _came_over_tls(request: ApiRequest) -> bool:
+    """Return whether the page came over TLS, of ours or of a proxy in front: browsers drop a secure cookie that did not."""
+    return request.http.url.scheme == "https" or request.http.headers.get("origin", "").startswith("https://")
 
 
 async def _session(request: ApiRequest) -> ApiResponse:
