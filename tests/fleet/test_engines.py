@@ -207,6 +207,30 @@ def test_a_node_that_starts_again_replaces_what_was_assumed_of_it(store, clock):
     assert (granted.allowed, granted.used) == (True, 25)
 
 
+def test_what_is_shown_as_used_never_falls_while_a_node_comes_back(store, clock):
+    a, b = Member(store, "a"), Member(store, "b")
+    a.ask(spent=10, held=30, want=5)
+    a.sync(holds=[HeldCall("call_1", (("a", 0, 25),), {"id": "call_1"})])
+    clock.now += TTL_MS
+    b.sync()
+    used = [store.totals().rows[0].used]
+    # It joins, and is gone again before it has said anything.
+    Member(store, "a", a.id)
+    used.append(store.totals().rows[0].used)
+    clock.now += TTL_MS
+    b.sync()
+    assert [call["id"] for call in store.interrupted()] == ["call_1"]
+    again = Member(store, "a", a.id)
+    used.append(store.totals().rows[0].used)
+    assert used == [35, 35, 35]
+    # The first report says what the call has cost, and everything else ends with it.
+    again.sync(position(spent=33))
+    assert store.totals().rows[0].used == 33
+    clock.now += TTL_MS
+    b.sync()
+    assert (store.totals().rows[0].used, store.interrupted()) == (33, [])
+
+
 def test_a_forgotten_node_frees_what_it_might_have_spent_and_may_come_back(store, clock):
     a, b = Member(store, "a"), Member(store, "b")
     a.sync(position(spent=20, held=10, slack=30), holds=[HeldCall("call-1", (("a", 0, 6),), {"id": "call-1"})])

@@ -56,6 +56,8 @@ class _Own(NamedTuple):
     """What the store has of the node that sends a message."""
 
     is_settled: bool
+    is_first: bool
+    """Whether it is the first of its epoch: what was known of the one before ends with it, and not before."""
     seen_at: int
 
     def is_lapsed(self, now: int) -> bool:
@@ -78,8 +80,6 @@ class SqlStore(AlertClaims):
             *_, ((epoch, now),), known = run(
                 (sql.LOCK_NODE, (node.id,)),
                 (sql.JOIN, (node.id, node.name, *about)),
-                (sql.DROP_PROVISIONAL, (node.id,)),
-                (sql.DROP_ALL_HOLDS, (node.id,)),
                 (sql.JOINED, (node.id,)),
                 (sql.KNOWN, (node.id,)),
                 commit=True,
@@ -152,6 +152,8 @@ class SqlStore(AlertClaims):
         batch: list[tuple[str, tuple[Any, ...]]] = [(sql.SEE_NODE, about)]
         if own.is_settled:
             batch.append((sql.DROP_PROVISIONAL, (node.id,)))
+        if own.is_first:
+            batch.append((sql.DROP_ALL_HOLDS, (node.id,)))
         if positions:
             rows = sorted((p.counter, p.start, d.answer.spent, p.held, d.noted) for p, d in zip(positions, decisions, strict=True))
             batch.append((sql.PUT_POSITIONS, (node.id, _json(rows))))
@@ -265,7 +267,7 @@ def _own(node: NodeReport, rows: Sequence[Row]) -> _Own:
         raise Superseded(f"the node {node.name} has been given up" if state == "forgotten" else f"the node {node.name} has left")
     if node.number <= number:
         raise Superseded(f"message {node.number} of the node {node.name} comes after message {number}")
-    return _Own(bool(is_settled), seen_at)
+    return _Own(bool(is_settled), number == 0, seen_at)
 
 
 def _judge(position: Position, own: _Own, row: Sequence[Any], now: int, live: int) -> Decision:

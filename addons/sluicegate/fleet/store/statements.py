@@ -21,7 +21,7 @@ INSERT INTO fleet_nodes
   (id, name, epoch, number, state, settled, joined_at, seen_at, version, revision, calls, lag, offset_ms)
 VALUES (?, ?, 1, 0, 'live', 0, {now}, {now}, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
-  name = excluded.name, epoch = fleet_nodes.epoch + 1, number = 0, state = 'live', settled = 0, joined_at = excluded.joined_at,
+  name = excluded.name, epoch = fleet_nodes.epoch + 1, number = 0, state = 'live', joined_at = excluded.joined_at,
   seen_at = excluded.seen_at, version = excluded.version, revision = excluded.revision, calls = excluded.calls,
   lag = excluded.lag, offset_ms = excluded.offset_ms
 """
