@@ -22,7 +22,9 @@ from runtime.goaway import send_goaway
 from runtime.idle_connections import silent_s
 from runtime.release_memory import http_layers
 from runtime.shutdown import Shutdown
+from sluicegate.workers.channel import Channel
 from sluicegate.workers.listening import BACKLOG
+from sluicegate.workers.watchdog import LOOK_S
 from sluicegate.workers.worker import this_worker
 
 logger = logging.getLogger("sluicegate")
@@ -34,7 +36,7 @@ Over HTTP/2 no answer can say that it is the connection's last: the client is to
 sent by then arrives within this time.
 """
 
-LOOK_S = 0.05
+PAUSE_S = 0.05
 
 waiting: list[asyncio.Server] = []
 """Servers that do not accept yet."""
@@ -92,14 +94,14 @@ class WorkerPart(Addon):
     async def make_room(self) -> None:
         """Accept nothing more, and end once all connections have, or after the grace period."""
         # Before the listener is closed: what has arrived is ours.
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(PAUSE_S)
         ctx.options.update(server=False)
         end, told = time.monotonic() + max(0, ctx.options.grace_period), dict[str, float]()
         while (handlers := connection_handlers()) and time.monotonic() < end:
             for client_id, handler in list(handlers.items()):
                 if is_over(client_id, handler, told) and (writer := client_writer(handler)) is not None:
                     writer.transport.close()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(PAUSE_S)
         if handlers:
             logger.warning("%d connections are cut, because this worker is replaced", len(handlers))
         ctx.master.shutdown()
@@ -146,6 +148,13 @@ async def serve() -> None:
     worker = this_worker()
     if worker is not None and worker.channel is not None:
         worker.channel.tell_ready(ctx.options.grace_period)
+        tell_alive(asyncio.get_running_loop(), worker.channel)
+
+
+def tell_alive(loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+    """Tell the supervisor again and again that this loop answers: not from a thread, which would go on while the loop hangs."""
+    channel.tell_alive()
+    loop.call_later(LOOK_S, tell_alive, loop, channel)
 
 
 addons = [WorkerPart()]

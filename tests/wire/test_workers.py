@@ -41,6 +41,7 @@ KEYS: list[dict[str, Any]] = [
     {"id": "vk-hard", "budget": BUDGET | {"enforcement": "hard"}},
     {"id": "vk-hundred", "rate_limit": HUNDRED},
     {"id": "vk-killed", "budget": BUDGET | {"max_limit": 5.0}},
+    {"id": "vk-hung", "budget": BUDGET | {"max_limit": 5.0}},
     {"id": "vk-free"},
 ]
 
@@ -244,15 +245,20 @@ def test_an_edit_that_only_one_process_can_serve_changes_nothing(workers: Worker
     workers.policy.write_text(valid)
 
 
-def test_a_killed_worker_is_charged_once_and_started_again(workers: Workers) -> None:
+@pytest.mark.parametrize("key", ["vk-killed", pytest.param("vk-hung", marks=pytest.mark.long)])
+def test_a_worker_that_is_killed_or_hangs_is_charged_once_and_started_again(workers: Workers, key: str) -> None:
     go = threading.Event()
     connections = workers.connected()
     workers.provider.script = held(go)
     with ThreadPoolExecutor(2) as pool:
-        cut = pool.submit(call, connections["host-1"], "vk-killed")
-        kept = pool.submit(call, connections["host-2"], "vk-killed")
-        eventually(lambda: float(workers.usage()["virtual_key/vk-killed/usd"]["reserved_usd"]) > 0.1)
-        os.kill(workers.pids()["host-1"], signal.SIGKILL)
+        cut = pool.submit(call, connections["host-1"], key)
+        kept = pool.submit(call, connections["host-2"], key)
+        eventually(lambda: float(workers.usage()[f"virtual_key/{key}/usd"]["reserved_usd"]) > 0.1)
+        if key == "vk-killed":
+            os.kill(workers.pids()["host-1"], signal.SIGKILL)
+        else:
+            os.kill(workers.pids()["host-1"], signal.SIGSTOP)
+            workers.wait_for("Worker 1 has not answered for 30 s", START_TIMEOUT_S)
         with pytest.raises((OSError, HTTPException)):
             cut.result()
         go.set()
@@ -261,11 +267,11 @@ def test_a_killed_worker_is_charged_once_and_started_again(workers: Workers) -> 
     workers.wait_for("Worker 1 has ended .signal 9.")
     assert [workers.post(FIVE_CENTS, "vk-free").status for _ in range(20)] == [200] * 20
     workers.wait_for("Worker 1 serves again", START_TIMEOUT_S)
-    rows = eventually(lambda: two(workers.rows("SELECT * FROM calls WHERE virtual_key_id = 'vk-killed'")))
+    rows = eventually(lambda: two(workers.rows(f"SELECT * FROM calls WHERE virtual_key_id = '{key}'")))
     assert {(row["outcome"], row["node"]) for row in rows} == {("interrupted", "host-1"), ("completed", "host-2")}
     cost = sum(row["cost_nano"] for row in rows) / 1e9
-    eventually(lambda: float(workers.usage()["virtual_key/vk-killed/usd"]["used_usd"]) == pytest.approx(cost))
-    assert len(workers.rows("SELECT * FROM calls WHERE virtual_key_id = 'vk-killed'")) == 2
+    eventually(lambda: float(workers.usage()[f"virtual_key/{key}/usd"]["used_usd"]) == pytest.approx(cost))
+    assert len(workers.rows(f"SELECT * FROM calls WHERE virtual_key_id = '{key}'")) == 2
 
 
 def two(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:

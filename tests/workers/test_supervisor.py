@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sluicegate.workers import supervisor as module
+from sluicegate.workers import watchdog
 from sluicegate.workers.supervisor import Supervisor
 
 WAIT_S = 60.0
@@ -35,7 +36,10 @@ say(f"ready {told['settles']}")
 channel.sendall(b'{"ready": 5}\\n')
 stays = os.path.exists(sys.argv[1] + ".stays")
 while True:
-    word = waiting[signal.sigwait(waiting)]
+    if (got := signal.sigtimedwait(waiting, 0.01)) is None:
+        if not (told["number"] == 2 and os.path.exists(sys.argv[1] + ".hangs")): channel.sendall(b'{"alive": true}\\n')
+        continue
+    word = waiting[got.si_signo]
     say(word)
     if word in ("usr2", "int") or (word == "term" and not stays): sys.exit(0)
 """
@@ -124,6 +128,24 @@ def test_a_worker_that_was_killed_is_started_again_and_the_other_goes_on(site: S
                 assert process is not None
                 process.kill()
                 await site.until_said("2 ready", times)
+            await site.until(lambda _: site.supervisor.slots[1].ready.is_set())
+
+    asyncio.run(run())
+    assert sum("1 ready" in line for line in site.said) == 1
+
+
+def test_a_worker_that_hangs_is_replaced_and_the_other_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.01)
+    hangs = site.log.with_name("log.hangs")
+
+    async def run() -> None:
+        async with site.running():
+            hangs.touch()
+            process = site.supervisor.slots[1].process
+            assert process is not None
+            assert await asyncio.wait_for(process.wait(), WAIT_S) == -signal.SIGKILL
+            hangs.unlink()
+            await site.until_said("2 ready", 2)
             await site.until(lambda _: site.supervisor.slots[1].ready.is_set())
 
     asyncio.run(run())

@@ -1,12 +1,14 @@
 """The channel between the supervisor and one worker: a pair of sockets, with one JSON object to a line.
 
-A worker asks for the sockets it listens on, and gets them with the answer; later it says that it serves. When the supervisor's
+A worker asks for the sockets it listens on, and gets them with the answer; later it says that it serves, and then once a second
+that it answers. When the supervisor's
 end is closed, the supervisor has ended, and the worker stops.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import socket
 from typing import Any
 
@@ -44,6 +46,11 @@ class Channel:
         """Say that the worker serves, and how long its calls get to end when it stops. Raises OSError."""
         self.sock.sendall(orjson.dumps({"ready": grace_period_s}) + b"\n")
 
+    def tell_alive(self) -> None:
+        """Say that the worker answers. A supervisor that is stopped misses it; one that has ended is noticed elsewhere."""
+        with contextlib.suppress(OSError):
+            self.sock.send(b'{"alive": true}\n', socket.MSG_DONTWAIT)
+
 
 def answer_listen(sock: socket.socket, sockets: list[socket.socket]) -> None:
     """Send a worker the sockets that it has asked for. Raises OSError."""
@@ -56,9 +63,10 @@ def answer_error(sock: socket.socket, error: OSError) -> None:
     sock.sendall(orjson.dumps({"error": error.strerror or str(error), "errno": error.errno or 0}) + b"\n")
 
 
-def requests_in(data: bytes) -> list[dict[str, Any]]:
-    """Return what a worker has said."""
-    return [orjson.loads(line) for line in data.splitlines() if line]
+def requests_in(data: bytes) -> tuple[list[dict[str, Any]], bytes]:
+    """Return what a worker has said, and the beginning of what it goes on saying."""
+    *lines, rest = data.split(b"\n")
+    return [orjson.loads(line) for line in lines if line], rest
 
 
 def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:

@@ -1,4 +1,4 @@
-"""The supervisor: starts the workers, restarts those that end, and stops or replaces them.
+"""The supervisor: starts the workers, restarts those that end or hang, and stops or replaces them.
 
 It serves no call itself and knows neither policy nor mitmproxy: a worker is the same command without ``--workers``, told by its
 environment which one it is. TERM and INT stop all workers, a second one cuts their calls; HUP goes to every worker; USR2
@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sluicegate.workers import watchdog
 from sluicegate.workers.channel import answer_error, answer_listen, requests_in
 from sluicegate.workers.listening import Listeners
+from sluicegate.workers.watchdog import Watchdog
 from sluicegate.workers.worker import VARIABLE, Worker, numbers_beyond, to_environment
 
 logger = logging.getLogger("sluicegate")
@@ -71,7 +73,7 @@ class Supervisor:
         self._command, self._state_dir, self._env = command, state_dir, env
         self._on_ready, self._has_new_token = on_ready, has_new_token
         self.slots = [Slot(number) for number in range(1, count + 1)]
-        self._listeners = Listeners(count)
+        self._listeners, self._watchdog = Listeners(count), Watchdog()
         self._stopping = asyncio.Event()
         self._has_served = False
         self._exit_code = 0
@@ -96,7 +98,9 @@ class Supervisor:
             if not self._stopping.is_set():
                 self._has_served = True
                 self._on_ready(len(self.slots))
+            watching = asyncio.create_task(self._watch())
             await asyncio.gather(*keeping)
+            watching.cancel()
         finally:
             self._listeners.close()
         return self._exit_code
@@ -229,10 +233,34 @@ class Supervisor:
     async def _answer(self, slot: Slot, channel: socket.socket) -> None:
         """Do what the worker asks for, and note what it tells."""
         loop = asyncio.get_running_loop()
+        rest = b""
         while data := await loop.sock_recv(channel, 4096):
-            for said in requests_in(data):
+            told, rest = requests_in(rest + data)
+            self._watchdog.heard(slot.number)
+            for said in told:
                 with contextlib.suppress(OSError):
                     self._do(slot, channel, said)
+
+    async def _watch(self) -> None:
+        """Look after workers that serve but are not heard of."""
+        before: frozenset[int] = frozenset()
+        while not self._stopping.is_set():
+            await asyncio.sleep(watchdog.LOOK_S)
+            serving = [slot.number for slot in self.slots if slot.ready.is_set()]
+            found = self._watchdog.look(time.monotonic(), serving)
+            for number in serving:
+                if (number in found.silent) != (number in before):
+                    self._listeners.set_away(number, is_away=number in found.silent)
+            before = found.silent
+            if found.hung is not None:
+                logger.error(
+                    "Worker %d has not answered for %d s; it is killed, and its calls are charged as interrupted",
+                    found.hung,
+                    watchdog.HUNG_LOOKS * watchdog.LOOK_S,
+                )
+                slot = self.slots[found.hung - 1]
+                slot.ready.clear()
+                _signal(slot, signal.SIGKILL)
 
     def _do(self, slot: Slot, channel: socket.socket, said: Mapping[str, Any]) -> None:
         if "listen" in said:
