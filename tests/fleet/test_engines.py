@@ -18,6 +18,7 @@ from sluicegate.fleet.store.protocol import (
     Superseded,
 )
 from sluicegate.fleet.store.sqlite import SqliteStore
+from sluicegate.fleet.store.statements import AHEAD_MS
 
 DAY_MS = 86_400_000
 
@@ -324,6 +325,24 @@ def test_windows_that_are_long_over_are_deleted_and_others_are_not(open_store, c
     fresh = open_store()
     Member(fresh, "c").sync()
     assert [t.counter for t in fresh.totals().rows] == ["a", "never"]
+
+
+def test_no_window_is_made_that_begins_long_after_the_store_s_time(store, clock):
+    a = Member(store, "a")
+    ahead = clock.now + AHEAD_MS + 1
+    refused, granted = a.sync(
+        position(start=ahead, end=ahead + DAY_MS, spent=7, held=2, slack=3, want=1), position(counter="b", want=1)
+    ).positions
+    assert (refused.granted, refused.allowed, refused.spent, refused.used, refused.taken) == (0, False, 7, 7, 9)
+    assert granted.allowed
+    with pytest.raises(FleetError, match="set the clock"):
+        store.adjust(Correction("c-1", "a", ahead, ahead + DAY_MS, 5))
+    assert [row.counter for row in store.totals().rows] == ["b"]
+    assert a.ask(start=ahead - 1, end=ahead - 1 + DAY_MS, want=1).allowed
+    # Where the store's own clock was ahead and is put back, what was spent meanwhile still counts.
+    clock.now -= 2 * AHEAD_MS
+    assert a.ask(start=ahead - 1, end=ahead - 1 + DAY_MS, spent=1, want=100).allowed is False
+    assert a.ask(start=ahead - 1, end=ahead - 1 + DAY_MS, spent=1, want=99).allowed is True
 
 
 def test_a_lost_connection_is_made_anew(open_store):

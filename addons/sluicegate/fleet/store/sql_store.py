@@ -25,6 +25,7 @@ from sluicegate.fleet.store.protocol import (
     TTL_MS,
     Correction,
     FleetError,
+    Granted,
     HeldCall,
     Joined,
     KnownPosition,
@@ -105,8 +106,8 @@ class SqlStore(AlertClaims):
             rows, gathered, ((now, live, expired, policy),), recalls = self._read(run, node, positions)
             own = _own(node, rows)
             found = {(row[0], row[1]): row[2:] for row in gathered}
-            decisions = [_judge(p, own, found[p.counter, p.start], now, live) for p in positions]
-            self._write(run, node, positions, decisions, own, holds, ended)
+            judged = {p: _judge(p, own, row, now, live) for p in positions if (row := found.get((p.counter, p.start)))}
+            self._write(run, node, judged, own, holds, ended)
         if expired:
             # What this message was about is done; whoever sends the next one tries that again.
             with suppress(FleetError):
@@ -117,7 +118,8 @@ class SqlStore(AlertClaims):
                 self._purge()
         kept = {(p.counter, p.start) for p in positions if not p.slack}
         wanted = tuple((c, s) for c, s in recalls if (c, s) not in kept)
-        return Reply(now, tuple(decision.answer for decision in decisions), live, wanted, policy)
+        answers = tuple(judged[p].answer if p in judged else _ahead(p) for p in positions)
+        return Reply(now, answers, live, wanted, policy)
 
     def _read(self, run: Run, node: NodeReport, positions: Sequence[Position]) -> Iterable[list[Row]]:
         if not positions:
@@ -142,8 +144,7 @@ class SqlStore(AlertClaims):
         self,
         run: Run,
         node: NodeReport,
-        positions: Sequence[Position],
-        decisions: Sequence[Decision],
+        judged: Mapping[Position, Decision],
         own: _Own,
         holds: Sequence[HeldCall],
         ended: Collection[str],
@@ -154,10 +155,10 @@ class SqlStore(AlertClaims):
             batch.append((sql.DROP_PROVISIONAL, (node.id,)))
         if own.is_first:
             batch.append((sql.DROP_ALL_HOLDS, (node.id,)))
-        if positions:
-            rows = sorted((p.counter, p.start, d.answer.spent, p.held, d.noted) for p, d in zip(positions, decisions, strict=True))
+        if judged:
+            rows = sorted((p.counter, p.start, d.answer.spent, p.held, d.noted) for p, d in judged.items())
             batch.append((sql.PUT_POSITIONS, (node.id, _json(rows))))
-        answers = [decision.answer for decision in decisions]
+        answers = [decision.answer for decision in judged.values()]
         if refused := sorted((a.counter, a.start) for a in answers if not a.allowed and a.slack_elsewhere > 0):
             batch.append((sql.TIGHTEN, (TIGHT_MS, _json(refused))))
             if self._engine.tells:
@@ -214,7 +215,7 @@ class SqlStore(AlertClaims):
         # Of a window that nobody has taken anything of, only the unit is not known; nothing can be taken away from it either.
         window = (counter, start, correction.end, "usd", None if correction.end is None else correction.end + KEPT_MS)
         with self._transaction() as run:
-            _, _, made, ((used,),) = run(
+            _, locked, made, ((used,),) = run(
                 (sql.ADD_WINDOWS, (_json([window]),)),
                 (sql.LOCK_WINDOWS, (_json([(counter, start)]),)),
                 (sql.CORRECTED, (correction.id,)),
@@ -222,6 +223,8 @@ class SqlStore(AlertClaims):
             )
             if made:
                 return int(made[0][0])
+            if not locked:
+                raise FleetError(f"a correction is of a window of {counter} that begins after the store's time; set the clock")
             change: int = max(correction.amount, -max(0, used))
             run(
                 (sql.CORRECT, (change, counter, start)), (sql.NOTE_CORRECTION, (correction.id, counter, start, change)), commit=True
@@ -280,6 +283,12 @@ def _judge(position: Position, own: _Own, row: Sequence[Any], now: int, live: in
     return decide(
         position, Window(others + adjusted, used_by_others + adjusted, slack_elsewhere, confirmed, is_tight, max(1, live))
     )
+
+
+def _ahead(position: Position) -> Granted:
+    """Return the answer where the store has made no window, because it begins long after its own time: there is no room in it."""
+    spent, taken = position.spent, position.spent + position.held
+    return Granted(position.counter, position.start, 0, False, spent, spent, taken, 0, False)
 
 
 def _settle(run: Run, node_id: str) -> None:

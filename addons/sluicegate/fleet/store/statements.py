@@ -41,11 +41,15 @@ UPDATE fleet_nodes SET
   name = ?, number = ?, settled = 0, seen_at = {now}, version = ?, revision = ?, calls = ?, lag = ?, offset_ms = ? WHERE id = ?
 """
 
-ADD_WINDOWS = """
+AHEAD_MS = 60_000
+"""How long after the store's time a new window may begin: a node with a wrong clock makes none. Those that are there stay."""
+
+ADD_WINDOWS = f"""
 INSERT INTO fleet_windows (counter, starts_at, ends_at, unit, gone_at)
-SELECT [[0]], CAST([[1]] AS bigint), CAST([[2]] AS bigint), [[3]], CAST([[4]] AS bigint) FROM {each} WHERE true ORDER BY 1, 2
+SELECT [[0]], CAST([[1]] AS bigint), CAST([[2]] AS bigint), [[3]], CAST([[4]] AS bigint) FROM {{each}}
+WHERE CAST([[1]] AS bigint) <= {{now}} + {AHEAD_MS} ORDER BY 1, 2
 ON CONFLICT (counter, starts_at) DO NOTHING
-"""
+"""  # noqa: S608
 
 LOCK_WINDOWS = """
 SELECT w.counter FROM fleet_windows w WHERE (w.counter, w.starts_at) IN (SELECT [[0]], CAST([[1]] AS bigint) FROM {each})
