@@ -12,6 +12,7 @@ import pytest
 
 from sluicegate.fleet.agent import Agent
 from sluicegate.fleet.asks import Away
+from sluicegate.fleet.fleet import POLICY_HOLDS_MS, SILENCE_MS, refused_in_silence
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.membership import Membership
 from sluicegate.fleet.node import node_id, node_name
@@ -21,6 +22,7 @@ from sluicegate.fleet.store.sqlite import SqliteStore
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger, correct, reset
 from sluicegate.policy.limit import Limit, counter_name
+from sluicegate.policy.server_schema import Server
 from sluicegate.storage.state_folder import StateError
 from sluicegate.windows import parse_period
 
@@ -294,3 +296,19 @@ def test_a_window_that_turns_while_a_call_waits_does_not_refuse_it(tmp_path):
             return await other.call((cap, 1))
 
     assert isinstance(asyncio.run(run()), str)
+
+
+@pytest.mark.parametrize(
+    ("store_down", "is_policy_shared", "answered", "refused"),
+    [
+        ("spend_lease", False, 10**9, None),
+        ("spend_lease", True, POLICY_HOLDS_MS, POLICY_HOLDS_MS + 1),
+        ("refuse", False, SILENCE_MS, SILENCE_MS + 1),
+        ("refuse", True, SILENCE_MS, SILENCE_MS + 1),
+    ],
+)
+def test_how_long_calls_go_on_without_the_store(store_down, is_policy_shared, answered, refused):
+    server = Server(store_down=store_down)
+    assert refused_in_silence(server, answered, is_policy_shared) is None
+    if refused is not None:
+        assert refused_in_silence(server, refused, is_policy_shared)

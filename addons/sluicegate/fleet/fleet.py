@@ -28,6 +28,7 @@ from sluicegate.fleet.store.sql_store import SqlStore
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
+from sluicegate.policy.server_schema import Server
 from sluicegate.policy.source import PolicySource
 from sluicegate.policy.store_address import VARIABLE
 from sluicegate.policy.watcher import PolicyWatcher
@@ -45,6 +46,9 @@ START_PAUSE_S = 1.0
 
 SILENCE_MS = TTL_MS // 2
 """After how long without an answer a store counts as away for a policy that refuses calls then."""
+
+POLICY_HOLDS_MS = 900_000
+"""How long calls go by a policy from a store that gives no answer: whoever was revoked there meanwhile is known here no later."""
 
 
 class Fleet:
@@ -142,9 +146,8 @@ class Fleet:
 
     def refusal_of_silence(self, policy: Policy) -> Deny | None:
         """Return the refusal of any call where the policy wants that while the store is silent."""
-        if policy.server.store_down != "refuse" or self.standing.silence_ms <= SILENCE_MS:
-            return None
-        return self._refusal("policy refuses calls meanwhile")
+        why = refused_in_silence(policy.server, self.standing.silence_ms, self.membership.policy_here() is not None)
+        return None if why is None else self._refusal(why)
 
     def _refusal(self, why: str) -> Deny:
         text = f"The store that the gateways share, {self.address}, gives no answer, and {why}; try again shortly"
@@ -192,6 +195,15 @@ class Gateway(Protocol):
     @property
     def policy(self) -> Policy:
         """The policy in force."""
+
+
+def refused_in_silence(server: Server, silence_ms: int, is_policy_shared: bool) -> str | None:
+    """Return why calls are refused while the store is silent; None where they go on as far as leases reach."""
+    if server.store_down == "refuse" and silence_ms > SILENCE_MS:
+        return "policy refuses calls meanwhile"
+    if is_policy_shared and silence_ms > POLICY_HOLDS_MS:
+        return f"the policy has not been confirmed for {POLICY_HOLDS_MS // 60_000} minutes, in which a key may have been revoked"
+    return None
 
 
 def host_of(fleet: Fleet | None) -> str | None:

@@ -93,8 +93,9 @@ class Server(Model):
     )
     store_down: Literal["refuse", "spend_lease"] = Field(
         "spend_lease",
-        description="While the store cannot be reached. spend_lease: calls go on as far as what the gateway has leased. refuse: "
-        "calls are refused at once. Beyond its leases a gateway never lets a call pass.",
+        description="While the store cannot be reached. spend_lease: calls go on as far as what the gateway has leased, and "
+        "for 15 minutes at most where the policy is in the store. refuse: calls are refused after five "
+        "seconds. Beyond its leases a gateway never lets a call pass.",
     )
     otlp: Otlp | None = Field(None, description="Exports metrics and a span for each call by OTLP; needs the extra otel.")
     public_metrics: StrictBool = Field(
