@@ -96,7 +96,7 @@ class Run:
             ("base", 20 * KB, False, 100, None),
             ("base", 150 * KB, False, 16, None),
             ("base", 150 * KB, True, 16, None),
-            ("base", 1000 * KB, False, 16, None),
+            ("base", 1000 * KB, False, 16, 1.0),
             ("proxy", 150 * KB, True, 16, None),
         ]
         for route, size, stream, connections, reach in cells[:2] if self.size.quick else cells:
@@ -125,7 +125,7 @@ class Run:
     def hooks(self) -> None:
         """Measure CPU time inside our hooks, per call and addon, without the clock's own."""
         proxy = self.proxies.governed("hooks", "base", Path(__file__).with_name("cputime.py"))
-        for size, reach in ((20 * KB, 150), (150 * KB, 350), (1000 * KB, 1200)):
+        for size, reach in ((20 * KB, 200), (150 * KB, 300), (1000 * KB, 1200)):
             self.progress(f"hooks: {size // KB} KB")
             sent = load.request(load.body(size))
             calls = max(min(100, self.size.hook_calls), self.size.hook_calls // (1 + size // (200 * KB))) // self.size.rounds

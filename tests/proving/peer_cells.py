@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proving import load, peers
@@ -22,6 +23,9 @@ OURS = "mitmdump -s"
 
 SETTLE_S = 0.3
 """What a subject does this long after its turn, such as writing records, is counted as its turn's."""
+
+TURN_S = 0.5
+"""The length of a turn, and so at most of what else the machine does between two that are compared. Rounds are twice as many."""
 
 MOST_CELL_S = 120
 """Seconds after which a peer's turn is given up."""
@@ -107,19 +111,16 @@ def measure_peer(run: Run, name: str) -> None:
     run.progress(f"{name}: starting")
     with peers.running(name, run.proxies) as peer:
         ours = run.proxies.proxy(OURS)
-        for cell in (PLAIN, BURST) if run.size.quick else CELLS:
-            if why := refusal(run, peer.process, cell):
-                run.notes.append(f"{name} {peer.version}, {cell}: {why}")
-                continue
+        steps: dict[str, Callable[[], None]] = {
+            str(cell): partial(compare, run, peer, ours, cell) for cell in ((PLAIN, BURST) if run.size.quick else CELLS)
+        }
+        steps["a lone stream"] = partial(lone_stream, run, peer, ours)
+        steps["live streams"] = partial(live_streams, run, peer, ours)
+        for what, step in steps.items():
             try:
-                compare(run, peer, ours, cell)
+                step()
             except (RuntimeError, TimeoutError) as e:
-                run.notes.append(f"{name} {peer.version}, {cell}: {e or 'it took too long'}")
-        try:
-            lone_stream(run, peer, ours)
-            live_streams(run, peer, ours)
-        except (RuntimeError, TimeoutError) as e:
-            run.notes.append(f"{name} {peer.version}, live streams: {e or 'they took too long'}")
+                run.notes.append(f"{name} {peer.version}, {what}: {e or 'it took too long'}")
         run.proxies.answer_every()
 
 
@@ -128,11 +129,12 @@ def request(subject: ProxyProcess, cell: Cell) -> bytes:
     return load.request(body_like_agents(cell.kb * 1000, bool(cell.events)), credential=subject.credential)
 
 
-def refusal(run: Run, subject: ProxyProcess, cell: Cell) -> str | None:
-    """Return how a subject answers a cell's call if not with 200; None if it does."""
+def require_answer(run: Run, subject: ProxyProcess, cell: Cell) -> None:
+    """Make one call of a cell. Raises RuntimeError with the answer's first line unless that is a 200."""
     run.proxies.answer_every(cell.query)
     seen = asyncio.run(within(load.drive(subject.routes["base"], request(subject, cell), 1, 5, most=1)))
-    return None if seen.calls and not seen.errors else f"answers {seen.errors[:1]}"
+    if not seen.calls or seen.errors:
+        raise RuntimeError(f"answers {seen.errors[0].splitlines()[0] if seen.errors else 'nothing'}")
 
 
 async def within[T](work: Awaitable[T]) -> T:
@@ -155,11 +157,12 @@ def compare(run: Run, peer: peers.Peer, ours: ProxyProcess, cell: Cell) -> None:
     name = peer.process.name if peer.process.name in REACH else "stock"
     found: dict[str, list[Turn]] = {OURS: [], name: []}
     subjects = {OURS: ours, name: peer.process}
-    run.proxies.answer_every(cell.query)
-    for number in range(run.size.rounds + 1):
-        run.progress(f"{name}: {cell}: round {number} of {run.size.rounds}")
+    require_answer(run, peer.process, cell)
+    rounds = 2 * run.size.rounds
+    for number in range(rounds + 1):
+        run.progress(f"{name}: {cell}: round {number} of {rounds}")
         for who in subjects if number % 2 else reversed(list(subjects)):
-            seen = turn(run, subjects[who], cell, cell.seconds(run.size.seconds))
+            seen = turn(run, subjects[who], cell, cell.seconds(min(TURN_S, run.size.seconds)))
             if number:
                 found[who].append(seen)
     pairs = list(zip(found[OURS], found[name], strict=True))
@@ -176,7 +179,7 @@ def compare(run: Run, peer: peers.Peer, ours: ProxyProcess, cell: Cell) -> None:
 
 def lone_stream(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
     """Measure what each adds to the first byte of a stream that has it for itself."""
-    run.proxies.answer_every(BURST.query)
+    require_answer(run, peer.process, BURST)
     direct = ProxyProcess("direct", 0, {"base": Route(run.proxies.plain_port)})
     waits: dict[str, list[float]] = {"direct": [], "ours": [], "theirs": []}
     for number in range(run.size.rounds):
@@ -198,6 +201,7 @@ def live_streams(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
     name = peer.process.name
     subjects = {OURS: ours, name: peer.process}
     memory: dict[str, float] = {}
+    require_answer(run, peer.process, BURST)
     run.proxies.answer_every("events=40&pause_ms=50")
     small = load.body(2_000, stream=True)
     sent = {who: load.request(small, credential=subject.credential) for who, subject in subjects.items()}
