@@ -18,7 +18,7 @@ from flow import Addon, connection_of, enforcing, limit_body, observing, origin_
 from sluicegate.addresses import is_address, is_loopback, normalize_host
 from sluicegate.credentials import CREDENTIAL_HEADERS
 from sluicegate.network.loopback.ticket_server import TICKET_HEADER
-from sluicegate.web.app import SECURITY_HEADERS, build, form_paths, is_own_path
+from sluicegate.web.app import SECURITY_HEADERS, body_types, build, form_paths, is_own_path
 from sluicegate.web.body_limits import MAX_ANONYMOUS_BODY_BYTES, max_body_bytes, too_large_error
 from sluicegate.web.endpoint import FORM
 from sluicegate.web.erasing import follow_erasures
@@ -219,11 +219,19 @@ def refusal_of_write(request: http.Request) -> tuple[int, str] | None:
     """Return status and words for a write that another site may have sent, or whose body is no plain JSON; None if neither."""
     if not is_same_origin(request):
         return 403, "Writes from another origin are refused"
+    if content_type_of(request) in body_types().get(request.path.partition("?")[0], ()):
+        # Only with a credential in a header, which no other site can send along.
+        return None
     if not has_json_body(request) and not has_form(request):
         return 415, "The body of a write must be application/json; set Content-Type"
     if request.headers.get("content-encoding", "").lower() not in ("", "identity"):
         return 415, "The body of a write must not be compressed; send it without Content-Encoding"
     return None
+
+
+def content_type_of(request: http.Request) -> str:
+    """Return a body's content type without its parameters."""
+    return (request.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
 def has_json_body(request: http.Request) -> bool:

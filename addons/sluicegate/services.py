@@ -19,6 +19,7 @@ from sluicegate.caching.semantic.worker import SemanticWorker
 from sluicegate.calls.keyring import Keyring
 from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.calls.settlement import PricedBy, priced_by
+from sluicegate.client_telemetry.intake import ClientTelemetry
 from sluicegate.console.printer import Printer
 from sluicegate.credentials import Credentials
 from sluicegate.dashboard_sessions import Attempts, Sessions
@@ -182,6 +183,7 @@ class Services:
         self.notifier = Notifier(self, self.database, claims=None if self.fleet is None else self.fleet.alerts)
         self.notifier.is_our_turn = self.turn.is_ours
         self.logs = Logs(self.database, self.clock, self.writer.want_agreement, keeps_undelivered=self.delivers_records)
+        self.client_telemetry = ClientTelemetry(self, self.logs.session_sums)
         self.tokens, self.semantic = TokenCounter(), SemanticWorker()
         self.prompt_watch = PromptWatch(prompt_store.CacheFile(state_dir / prompt_store.FILENAME))
         self.answers, self.content = AnswerCache(state_dir), ContentKeeper(ContentFile(state_dir / content_store.FILENAME))
@@ -315,6 +317,7 @@ class Services:
         self._closed = True
         # First, while all that it speaks of is open.
         self.telemetry.close()
+        self.client_telemetry.close()
         choose_proxies(None)
         trust(None)
         self.upkeep.stop()
@@ -328,11 +331,8 @@ class Services:
             self.fleet.close(self.writer.close)
         if self._simulator is not None:
             self._simulator.stop()
-        self.logs.close()
-        self.content.close()
-        self.prompt_watch.close()
-        self.semantic.close()
-        self.answers.close()
+        for closed in (self.logs, self.content, self.prompt_watch, self.semantic, self.answers):
+            closed.close()
         for part in (self.store, self.journal, self.sign_ins, self.turn, self.scrape, self.state_folder, self.printer):
             if part is not None:
                 part.close()

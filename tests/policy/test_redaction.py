@@ -152,6 +152,8 @@ def test_the_schema_says_what_is_secret():
         "server/store_password",
         "server/otlp/headers",
         "server/otlp/headers/*",
+        "client_telemetry/forward/headers",
+        "client_telemetry/forward/headers/*",
     }
 
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from sluicegate.policy import (
     cache_schema,
+    client_telemetry_schema,
     fields,
     key_schema,
     labels,
@@ -59,6 +60,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("Other hosts", server_schema.Egress, "egress"),
     ("Sign-in", sign_in_schema.Oidc, "oidc"),
     ("Managed settings", sign_in_schema.ManagedSettings, "managed_settings"),
+    ("Clients' telemetry", client_telemetry_schema.ClientTelemetry, "client_telemetry"),
+    ("The collector of clients' telemetry", client_telemetry_schema.Forward, "client_telemetry.forward"),
     ("Operators", schema.Operator, "operators[]"),
     ("How the policy is changed", server_schema.Management, "policy"),
 )
@@ -73,6 +76,7 @@ SEE = {
     "Retention": "operations.md",
     "Sign-in": "sign-in.md",
     "Managed settings": "sign-in.md",
+    "Clients' telemetry": "sign-in.md",
     "The gateway's port": "install.md",
     "Export by OTLP": "metrics.md",
     "Other hosts": "security.md",

@@ -32,7 +32,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "people": ("sign_in",),
     "several gateways": ("fleet", "workers"),
     "figures": ("metrics",),
-    "messages": ("alerts", "telemetry"),
+    "messages": ("alerts", "telemetry", "client_telemetry"),
     "uses of records": ("logs", "reconciliation", "operations", "prompt_caching"),
     "composition": ("services",),
     "developer machines": ("machines",),

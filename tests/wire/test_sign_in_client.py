@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sluicegate.values import NANO
 from support.harness import Gateway, eventually
 from support.oidc_provider import CLIENT_SECRET, OidcProvider
 from support.real_clients import in_network, isolated_network, listener_in, program
@@ -34,7 +35,7 @@ exec "$@"
 """Starts a command with the machine's managed settings, in the mounts of its own that ``ip netns exec`` gives it."""
 
 TEAM = {"id": "team-engineering", "name": "Engineering", "budget": {"max_limit": 100, "reset_duration": "1M"}}
-SETTINGS = {"env": {}, "cleanupPeriodDays": 7}
+SETTINGS = {"env": {f"OTEL_{name}_EXPORT_INTERVAL": "1000" for name in ("METRIC", "LOGS")}, "cleanupPeriodDays": 7}
 
 
 @dataclass
@@ -63,6 +64,18 @@ class Terminal:
         except AssertionError:
             raise AssertionError(f"{words!r} is not on the screen:\n{self.screen()}") from None
         return self.screen()
+
+    def choose(self, question: str, answer: str) -> None:
+        """Move to an answer of a question and give it. Keys that come before the client reads them are lost."""
+        self.shows(question)
+
+        def is_gone() -> bool:
+            shown = self.screen()
+            if question in shown:
+                self.keys("Enter" if f"❯ {answer}" in shown else "Down")
+            return question not in shown
+
+        eventually(is_gone, interval_s=0.5)
 
     def end(self) -> None:
         subprocess.run([*self.tmux, "kill-server"], capture_output=True)
@@ -109,10 +122,25 @@ class Lab:
         body = json.dumps({"scope": "team/team-engineering", "amount": dollars, "reason": "a test"}).encode()
         assert in_network(self.network, lambda: self.gw.request("POST", "/api/adjustments", body, headers)).status == 200
 
-    def sign_ins(self) -> list[dict]:
+    def listed(self, path: str) -> list[dict]:
+        """Return what the gateway lists at a path."""
         headers = {"authorization": f"Bearer {self.gw.token}"}
-        found = in_network(self.network, lambda: self.gw.request("GET", "/api/sign-ins", headers=headers))
-        return list(found.json["sign_ins"])
+        (found,) = in_network(self.network, lambda: self.gw.request("GET", path, headers=headers)).json.values()
+        return list(found)
+
+    def sign_ins(self) -> list[dict]:
+        return self.listed("/api/sign-ins")
+
+    def reported(self) -> list[dict]:
+        """Return what the client has reported of a session by its metrics and by its events, once both are all that is on record.
+
+        Before it is signed in for good it tries the gateway with a call in a session of its own, of which it reports nothing.
+        """
+        rows = self.gw.rows("SELECT session_id, sum(cost_nano) AS nano FROM calls WHERE cost_nano > 0 GROUP BY session_id")
+        spent = {row["session_id"]: row["nano"] for row in rows}
+        found = self.listed("/api/client-telemetry")
+        whole = {s["source"] for s in found if round(s["client"]["cost_usd"] * NANO) == spent[s["session_id"]]}
+        return found if whole == {"metrics", "events"} else []
 
 
 @pytest.fixture
@@ -125,6 +153,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
             "providers": {"anthropic": {"simulate": True}},
             "teams": [TEAM],
             "managed_settings": {"groups": {"eng": SETTINGS}},
+            "client_telemetry": {},
             # So short that the client renews before each of its calls: it does five minutes before the end.
             "oidc": provider.policy(users="create", groups={"eng": "team-engineering"}, access_lifetime="4m"),
         }
@@ -154,6 +183,8 @@ def test_the_real_client_signs_in_works_renews_and_signs_in_again_when_it_has_to
     terminal.start([*start, str(program("claude-code"))], work)
     terminal.shows("/login")
     lab.sign_in()
+    # Once, for the address that the gateway's settings name.
+    terminal.choose("Managed settings require approval", "Yes, I trust these settings")
     terminal.shows("shift+tab to cycle")
     terminal.keys("say hi", "Enter")
     terminal.shows(ANSWER)
@@ -166,6 +197,11 @@ def test_the_real_client_signs_in_works_renews_and_signs_in_again_when_it_has_to
     assert signed_in["client"].startswith("claude-code/")
     # It keeps the settings that it has fetched.
     assert json.loads((home / ".claude/remote-settings.json").read_text())["cleanupPeriodDays"] == SETTINGS["cleanupPeriodDays"]
+    for session in eventually(lab.reported):
+        assert session["virtual_key_id"] == calls[0]["virtual_key_id"]
+        assert session["session_id"] in {c["session_id"] for c in calls}
+        assert set(session["drift"].values()) == {0}, session
+        assert session["client"]["cache_write_tokens"] > 0
     lab.spend(80)
     terminal.keys("say hi once more", "Enter")
     terminal.shows("You've used 80% of your usage credits · resets ")

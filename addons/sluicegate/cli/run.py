@@ -193,6 +193,8 @@ def _secret_variables(settings: Settings) -> set[str]:
     variables |= {variable for account in accounts for variable in account.variables}
     if loaded.otlp is not None:
         variables |= loaded.otlp.variables
+    if loaded.collector is not None:
+        variables |= loaded.collector.variables
     return {*ADMIN_TOKEN, *filter(None, variables), *loaded.alerts.variables}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sluicegate.calls.record import Record
-from sluicegate.logs import answers, histograms, listing
+from sluicegate.logs import answers, histograms, listing, sessions
 from sluicegate.logs.filters import Filters
 from sluicegate.logs.index_file import FILENAME, Index, IndexNotReady
 from sluicegate.logs.listing import Page
@@ -63,6 +63,11 @@ class Logs:
         """Return what ``answers.stats`` does."""
         with self.readers.reading() as conn:
             return answers.stats(conn, filters)
+
+    def session_sums(self, session_id: str, key_id: str) -> dict[str, tuple[int, int, int, int, int]]:
+        """Return what ``sessions.session_sums`` does."""
+        with self.readers.reading() as conn:
+            return sessions.session_sums(conn, session_id, key_id)
 
     def histogram(self, filters: Filters, kind: str, by: str | None) -> dict[str, Any]:
         """Return what ``histograms.histogram`` does."""

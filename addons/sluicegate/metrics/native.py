@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from sluicegate.background import paced
 from sluicegate.metrics.aggregates import OTHER_MODELS, TOKEN_TYPES
+from sluicegate.metrics.client_telemetry import client_telemetry_families
 from sluicegate.metrics.exposition import Labels, add_sample
 from sluicegate.metrics.fleet import fleet_families
 from sluicegate.metrics.snapshot import Snapshot
@@ -33,6 +34,7 @@ def native_families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _exports(snapshot)
     yield from _reconciliations(snapshot)
     yield from _prompt_caches(snapshot)
+    yield from client_telemetry_families(snapshot)
     yield from fleet_families(snapshot)
 
 

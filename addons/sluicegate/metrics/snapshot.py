@@ -42,6 +42,7 @@ class MetricsSource(Protocol):
     telemetry: Any
     reconciliations: Any
     prompt_watch: Any
+    client_telemetry: Any
     tokens: TokenCounter
     router: Router
     fleet: Any

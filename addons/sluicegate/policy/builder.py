@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sluicegate.policy import schema
 from sluicegate.policy.alert_receivers import resolve_alerts
+from sluicegate.policy.client_telemetry import resolve_collector
 from sluicegate.policy.limit import Limit, limits_of
 from sluicegate.policy.model import (
     FallbackPrice,
@@ -74,6 +75,7 @@ class SnapshotBuilder:
             server=file.server,
             alerts=resolve_alerts(file.alerts, self.env, self.warnings.append),
             otlp=resolve_otlp(file.server.otlp, self.env, lambda why: self.report(("server", "otlp"), why), self.warnings.append),
+            collector=resolve_collector(file.client_telemetry, self.env, self.warnings.append),
             oidc=resolve_oidc(file.oidc, self.env, self.warnings.append),
             routes=tuple(route for route in file.routes if route.enabled),
             free_request_max_limit=file.free_request_max_limit,

@@ -16,6 +16,7 @@ from sluicegate.credentials import Credentials
 from sluicegate.model_names import canonical, matches
 from sluicegate.policy import schema, server_schema
 from sluicegate.policy.alert_receivers import Alerts
+from sluicegate.policy.client_telemetry import Collector
 from sluicegate.policy.labels import labels_text
 from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.oidc import Oidc
@@ -147,6 +148,8 @@ class Policy:
     alerts: Alerts
     otlp: OtlpExport | None
     """Where metrics and spans are exported to; None for nowhere."""
+    collector: Collector | None
+    """Where what clients send of themselves is forwarded to; None for nowhere."""
     oidc: Oidc | None
     """Where people sign in; None: nobody can."""
     required_headers: tuple[str, ...]

@@ -87,6 +87,11 @@ def resolve_otlp(
         return None
 
 
+def is_header_value(value: str) -> bool:
+    """Return whether a text may stand in a header."""
+    return _VALUE.fullmatch(value) is not None
+
+
 def _is_installed() -> bool:
     try:
         return importlib.util.find_spec("opentelemetry.proto.collector.trace.v1") is not None
@@ -125,7 +130,7 @@ def _headers(written: Otlp, warn: Callable[[str], None], env: Mapping[str, str])
 
 
 def _checked(name: str, value: str) -> tuple[str, str]:
-    if not _VALUE.fullmatch(value):
+    if not is_header_value(value):
         raise _Unusable(f"the value of the header {name} is no line of printable ASCII")
     return name.lower(), value
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, StrictBool, model_validator
 
 from sluicegate.policy.cache_schema import Cache
+from sluicegate.policy.client_telemetry_schema import ClientTelemetry
 from sluicegate.policy.fields import (
     AllowedPath,
     Content,
@@ -298,6 +299,9 @@ class PolicyFile(Model):
     operators: tuple[Operator, ...] = Field((), description="Who may use the administration besides the holder of the admin token.")
     oidc: Oidc | None = Field(None, description="Where people sign in; absent: nobody can.")
     managed_settings: ManagedSettings | None = Field(None, description="What Claude Code is to run with; absent: nothing is said.")
+    client_telemetry: ClientTelemetry | None = Field(
+        None, description="What clients send of themselves; absent: they are told nothing, and what comes is not read."
+    )
     egress: Egress = Field(default_factory=Egress, description="What happens to hosts that belong to no provider.")
     server: Server = Field(default_factory=Server, description="The gateway's own port.")
     alerts: Alerts = Field(default_factory=Alerts, description="When alerts about budgets are sent, and to whom.")

@@ -28,6 +28,7 @@ class Kept(Protocol):
     answers: Any
     prompt_watch: Any
     sign_ins: Any
+    client_telemetry: Any
     clears: Any
     semantic: Any
 
@@ -81,6 +82,7 @@ class Upkeep:
         if kept_for is not None:
             kept.logs.retention.delete_before(max(0, kept.clock() - kept_for), self._housekeeper.wait)
             kept.prompt_watch.delete_before(max(0, kept.clock() - kept_for))
+            kept.client_telemetry.delete_before(max(0, kept.clock() - kept_for))
 
     def forget_content(self) -> None:
         """Delete the bodies of calls whose retention time has passed."""

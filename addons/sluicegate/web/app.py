@@ -18,6 +18,7 @@ from sluicegate.web.routes import (
     budget_override,
     cache,
     catalog,
+    client_telemetry,
     device,
     erasure,
     erasures,
@@ -77,6 +78,7 @@ def endpoints(authority_folder: Path) -> list[Endpoint]:
             *device.endpoints(),
             *sign_ins.endpoints(),
             *managed_settings.endpoints(),
+            *client_telemetry.endpoints(),
             *events.endpoints(),
             *audit_trail.endpoints(),
             *usage.endpoints(),
@@ -122,6 +124,12 @@ def own_paths() -> tuple[frozenset[str], tuple[str, ...]]:
 def form_paths() -> frozenset[str]:
     """Return the paths that take forms."""
     return frozenset(endpoint.path for endpoint in endpoints(Path()) if endpoint.takes_form)
+
+
+@functools.cache
+def body_types() -> dict[str, tuple[str, ...]]:
+    """Return the paths whose bodies have content types of their own, with those."""
+    return {endpoint.path: endpoint.body_types for endpoint in endpoints(Path()) if endpoint.body_types}
 
 
 def is_own_path(path: str) -> bool:

@@ -151,7 +151,9 @@ class Endpoint:
     takes_form: bool = False
     """Whether the body is a form, as OAuth has it, and not JSON; fields that the model does not know are ignored."""
     takes_any_body: bool = False
-    """Whether a body is neither read nor looked at."""
+    """Whether a body is left to the handler, which may leave it unread."""
+    body_types: tuple[str, ...] = ()
+    """Content types of a body that is no JSON object; it may be compressed, and no browser sends such a type by itself."""
     finds_caller: bool = False
     """Whether the handler looks itself for who asks, where nobody who is valid does."""
     takes_api_key: bool = False

@@ -120,6 +120,7 @@ async def erase_files(
         services.history.wait()
         services.sign_ins.end_all_of(person.user_id)
         services.content.delete(erasure.call_ids())
+        services.client_telemetry.file.erase(person.keys)
         services.prompt_watch.erase(person.user_id, person.pseudonym, person.keys)
         for owned in ({"user_id": person.user_id}, *({"virtual_key_id": key} for key in person.keys)):
             services.answers.clear(owned)

@@ -104,6 +104,9 @@ def _operation(endpoint: Endpoint, models: Models) -> dict[str, Any]:
     if endpoint.body is not None:
         media = FORM if endpoint.takes_form else JSON
         operation["requestBody"] = {"required": True, "content": {media: {"schema": models[endpoint.body, "validation"]}}}
+    if endpoint.body_types:
+        schema = {"type": "string", "format": "binary"}
+        operation["requestBody"] = {"required": True, "content": {media: {"schema": schema} for media in endpoint.body_types}}
     return operation
 
 

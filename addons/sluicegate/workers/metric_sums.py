@@ -21,6 +21,7 @@ ADDED = frozenset(
             "sluicegate_alerts_pending",
             "sluicegate_fleet_undelivered_records",
         ),
+        *("sluicegate_client_telemetry_drift_usd", "sluicegate_client_telemetry_drift_tokens"),
         *("process_resident_memory_bytes", "process_virtual_memory_bytes"),
         "process_open_fds",
     )

@@ -127,6 +127,11 @@ def _uses_elsewhere(policy: Any) -> Iterator[tuple[Location, Use]]:
     for name, value in _items(_of(otlp, "headers")):
         receiver = str(_of(otlp, "endpoint") or "the receiver of the environment").strip().rstrip("/")
         yield from _use(("server", "otlp", "headers", name), value, ("otlp", "headers"), receiver)
+    forward = _of(_of(policy, "client_telemetry"), "forward")
+    for name, value in _items(_of(forward, "headers")):
+        collector = str(_of(forward, "endpoint")).strip().rstrip("/")
+        place: Location = ("client_telemetry", "forward", "headers", name)
+        yield from _use(place, value, ("client_telemetry", "headers"), collector)
     for i, webhook in _items(_of(_of(policy, "alerts"), "webhooks")):
         url = _of(webhook, "url")
         yield from _use(("alerts", "webhooks", i, "url"), url, ("webhooks", "url"), "")

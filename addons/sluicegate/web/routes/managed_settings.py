@@ -16,6 +16,8 @@ from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
 from sluicegate.web.rendering import to_json
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.routes.setup import public_url
+from sluicegate.web.routes.sign_in import base_url
 
 PATH = "/managed/settings"
 
@@ -49,10 +51,15 @@ def key_of_client(request: ApiRequest) -> VirtualKey:
     raise ApiError(401, "authentication_error", message, headers={"x-should-retry": "false", "www-authenticate": "Bearer"})
 
 
+def _base_url(request: ApiRequest) -> str:
+    policy = request.services.policy
+    return base_url(request, policy.oidc) if policy.oidc is not None else public_url(request.http, policy.server)
+
+
 async def _settings(request: ApiRequest) -> Response:
     services, key = request.services, key_of_client(request)
     _, token = read_authorization(request.http.headers.get("authorization", ""))
-    settings = settings_for(services.policy, key, services.sign_ins.groups_of(digest_of(token)))
+    settings = settings_for(services.policy, key, services.sign_ins.groups_of(digest_of(token)), lambda: _base_url(request))
     if settings is None:
         raise ApiError(404, "not_found_error", "There are no managed settings for you")
     document = document_of(settings)

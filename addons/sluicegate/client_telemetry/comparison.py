@@ -1,0 +1,129 @@
+"""Compares what clients report with our records, in a thread: nobody who reports, and no call, waits for it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from sluicegate.background import PeriodicThread
+from sluicegate.client_telemetry.report_file import Own, ReportFile
+from sluicegate.client_telemetry.reports import FIGURES, NONE, Figures, Report, plus
+
+logger = logging.getLogger("sluicegate")
+
+MAX_QUEUED, MAX_QUEUED_REPORTS = 1_000, 20_000
+"""Requests that may wait to be compared, and the reports in them; others are left out and counted."""
+
+INTERVAL_S = 0.5
+
+MAX_SESSIONS = 20
+"""Sessions of one request that are compared: a client reports its own, and that of each window on the machine."""
+
+MAX_MODELS, OTHER_MODELS = 200, "other"
+"""Models that have series of their own, and what the others count as. They are models of calls on record."""
+
+
+class Records(Protocol):
+    """Our records."""
+
+    def __call__(self, session_id: str, key_id: str) -> Own:
+        """Return what a key's calls in a session have used and cost, by the model in the client's words. Blocking."""
+
+
+class Batch(NamedTuple):
+    """What one request reports, under the key it came with."""
+
+    key_id: str
+    digest: bytes
+    reports: list[Report]
+
+
+class Comparison:
+    """Queues what is reported and adds it up; counts since the start."""
+
+    def __init__(self, file: ReportFile, records: Records, clock: Callable[[], int]) -> None:
+        """``clock`` returns epoch milliseconds."""
+        self.file = file
+        self.by_client: dict[tuple[str, str], Figures] = {}
+        self.by_gateway: dict[tuple[str, str], Figures] = {}
+        """By model and source, what clients have reported and what our records say of the same sessions."""
+        self.matched = self.unmatched = self.repeated = self.dropped = 0
+        """Reports by what became of them: compared, of calls that we have no record of, sent a second time, not compared."""
+        self._records, self._clock = records, clock
+        self._queue: deque[Batch] = deque()
+        self._queued = 0
+        self._lock, self._working = threading.Lock(), threading.Lock()
+        self._thread = PeriodicThread("sluicegate-client-telemetry", INTERVAL_S, self.step)
+        self._has_failed = False
+
+    def add(self, batch: Batch) -> None:
+        """Queue what a request reports."""
+        size = len(batch.reports)
+        with self._lock:
+            if len(self._queue) >= MAX_QUEUED or self._queued + size > MAX_QUEUED_REPORTS:
+                self.dropped += size
+                return
+            self._queue.append(batch)
+            self._queued += size
+            # Started with the first report, so that a gateway without any has no such thread.
+            self._thread.start()
+
+    def step(self) -> None:
+        """Compare what is queued. Never raises."""
+        with self._working:
+            while self._queue:
+                with self._lock:
+                    batch = self._queue.popleft()
+                    self._queued -= len(batch.reports)
+                try:
+                    self._compare(batch)
+                except (sqlite3.Error, OSError, RuntimeError) as e:
+                    self._leave_out(batch, e)
+                except Exception:
+                    logger.exception("A client's report cannot be compared; calls are not affected")
+                    self.dropped += len(batch.reports)
+
+    def _leave_out(self, batch: Batch, error: Exception) -> None:
+        self.dropped += len(batch.reports)
+        if not self._has_failed:
+            logger.warning("What clients report cannot be compared (%s); calls go on", error)
+        self._has_failed = True
+
+    def _compare(self, batch: Batch) -> None:
+        now = self._clock()
+        if not self.file.is_new(batch.digest, now):
+            self.repeated += len(batch.reports)
+            return
+        by_session: dict[str, list[Report]] = {}
+        for report in batch.reports:
+            by_session.setdefault(report.session_id, []).append(report)
+        for number, (session_id, reports) in enumerate(by_session.items()):
+            own = self._records(session_id, batch.key_id) if number < MAX_SESSIONS else {}
+            known = [report for report in reports if report.model in own]
+            self.unmatched += len(reports) - len(known)
+            self.matched += len(known)
+            for found in self.file.add(batch.key_id, session_id, known, own, now) if known else ():
+                self._count(found.model, found.source, found.by_client, found.by_gateway)
+
+    def _count(self, model: str, source: str, by_client: Figures, by_gateway: Figures) -> None:
+        name = (model, source)
+        if name not in self.by_client and len({m for m, _ in self.by_client}) >= MAX_MODELS:
+            name = (OTHER_MODELS, source)
+        self.by_client[name] = plus(self.by_client.get(name, NONE), by_client)
+        self.by_gateway[name] = plus(self.by_gateway.get(name, NONE), by_gateway)
+
+    def close(self) -> None:
+        """Compare what is queued, and close the file."""
+        self._thread.stop()
+        self.step()
+        with self._working:
+            self.file.close()
+
+
+def drift_of(by_gateway: Figures, by_client: Figures) -> dict[str, int]:
+    """Return our figures less the client's, by name."""
+    return dict(zip(FIGURES, plus(by_gateway, by_client, -1), strict=True))

@@ -1,0 +1,175 @@
+"""What Claude Code reports of its calls: tokens and cost in its metrics, and in one event for each answered call.
+
+Source: https://code.claude.com/docs/en/monitoring-usage; names, types and temporality as Claude Code 2.1.332 sends them. What
+a client reports is its own word: it is compared with records and never counts as money.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sluicegate.client_telemetry.messages import SIGNALS
+from sluicegate.client_telemetry.reading import Tree, number_of
+from sluicegate.model_names import undated
+from sluicegate.values import NANO
+
+Source = Literal["metrics", "events"]
+
+COST, TOKENS, CALL = "claude_code.cost.usage", "claude_code.token.usage", "claude_code.api_request"
+"""The two metrics and the event that tell of calls."""
+
+FIGURES = ("cost_nano", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+"""What is reported and compared."""
+
+_TOKEN_TYPES = {"input": 1, "output": 2, "cacheRead": 3, "cacheCreation": 4}
+"""By the metric's attribute ``type``, the place in ``FIGURES``."""
+
+_EVENT_TOKENS = {"input_tokens": 1, "output_tokens": 2, "cache_read_tokens": 3, "cache_creation_tokens": 4}
+
+MAX_COST_USD, MAX_TOKENS = 10_000, 1_000_000_000
+"""The most that one point or event is believed: more than a call or a minute of them can be."""
+
+MAX_NAME_CHARS = 100
+
+Figures = tuple[int, int, int, int, int]
+NONE: Figures = (0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a client says of a session's calls of one model."""
+
+    source: Source
+    session_id: str
+    model: str
+    figures: Figures
+    series: bytes | None = None
+    """For a sum since ``began``, which series it is of; None for what is added to what came before."""
+    began: int = 0
+    """When a cumulative series began, nanoseconds by the client's clock."""
+
+
+class Rejected(Exception):
+    """A point or event whose figures are none."""
+
+
+def plus(a: Figures, b: Figures, sign: int = 1) -> Figures:
+    """Return the sums, or with -1 the differences."""
+    return (a[0] + sign * b[0], a[1] + sign * b[1], a[2] + sign * b[2], a[3] + sign * b[3], a[4] + sign * b[4])
+
+
+def reports_of(signal: str, tree: Tree) -> tuple[list[Report], int]:
+    """Return what a request reports, and how many of its items have figures that are none; other items tell of no calls."""
+    found: list[Report] = []
+    rejected = 0
+    for read in _READERS[signal](tree) if signal in _READERS else ():
+        try:
+            report = read()
+        except Rejected:
+            rejected += 1
+            continue
+        if report is not None:
+            found.append(report)
+    return found, rejected
+
+
+def items_of(signal: str, tree: Tree) -> Iterator[Tree]:
+    """Yield the metrics, log records or spans of a request."""
+    names = SIGNALS[signal]
+    for of_resource in tree.get(names.resources, ()):
+        for of_scope in of_resource.get(names.scopes, ()):
+            yield from of_scope.get(names.items, ())
+
+
+def _attributes(pairs: list[Tree], names: frozenset[str]) -> dict[str, Any]:
+    """Return the values of some attributes, texts and numbers; None for others. Of a name that is there twice the last."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        if (name := pair.get("key")) in names:
+            value = pair.get("value", {})
+            whole = int(value["intValue"]) if "intValue" in value else None
+            found[name] = value.get("stringValue", value.get("doubleValue", whole))
+    return found
+
+
+_POINT_NAMES = frozenset(("session.id", "model", "type"))
+_EVENT_NAMES = frozenset(("session.id", "model", "event.name", "cost_usd", *_EVENT_TOKENS))
+
+
+def _metric_readers(tree: Tree) -> Iterator[Any]:
+    for metric in items_of("metrics", tree):
+        name, kind = metric.get("name"), metric.get("sum")
+        if name not in (COST, TOKENS) or kind is None:
+            continue
+        for point in kind.get("dataPoints", ()):
+            yield lambda name=name, kind=kind, point=point: _of_point(name, kind, point)
+
+
+def _of_point(name: str, kind: Tree, point: Tree) -> Report | None:
+    pairs = point.get("attributes", [])
+    said = _attributes(pairs, _POINT_NAMES)
+    place = 0 if name == COST else _TOKEN_TYPES.get(str(said.get("type")))
+    amount = point.get("asDouble", point.get("asInt", 0))
+    if place is None or not kind.get("isMonotonic"):
+        raise Rejected
+    figures = list(NONE)
+    figures[place] = _cost(amount) if place == 0 else _count(amount)
+    temporality = kind.get("aggregationTemporality")
+    if temporality not in (1, 2):
+        raise Rejected
+    series = _digest(name, pairs) if temporality == 2 else None
+    session, model = _names(said)
+    began = int(point.get("startTimeUnixNano", 0)) & (1 << 63) - 1
+    return Report("metrics", session, model, (*figures,), series, began)  # type: ignore[arg-type]
+
+
+def _log_readers(tree: Tree) -> Iterator[Any]:
+    for record in items_of("logs", tree):
+        body = record.get("body", {}).get("stringValue")
+        if CALL in (body, record.get("eventName")):
+            yield lambda record=record: _of_event(record)
+
+
+def _of_event(record: Tree) -> Report | None:
+    said = _attributes(record.get("attributes", []), _EVENT_NAMES)
+    figures = list(NONE)
+    figures[0] = _cost(said.get("cost_usd", 0))
+    for name, place in _EVENT_TOKENS.items():
+        figures[place] = _count(said.get(name, 0))
+    session, model = _names(said)
+    return Report("events", session, model, (*figures,))  # type: ignore[arg-type]
+
+
+_READERS: Mapping[str, Any] = {"metrics": _metric_readers, "logs": _log_readers}
+
+
+def _names(said: Mapping[str, Any]) -> tuple[str, str]:
+    session, model = said.get("session.id"), said.get("model")
+    if not isinstance(session, str) or not isinstance(model, str) or not session or not model:
+        raise Rejected
+    if len(session) > MAX_NAME_CHARS or len(model) > MAX_NAME_CHARS:
+        raise Rejected
+    return session, undated(model)
+
+
+def _cost(value: Any) -> int:
+    dollars = number_of(value)
+    if dollars is None or not 0 <= dollars <= MAX_COST_USD:
+        raise Rejected
+    return round(dollars * NANO)
+
+
+def _count(value: Any) -> int:
+    tokens = number_of(value)
+    if tokens is None or not 0 <= tokens <= MAX_TOKENS or tokens != int(tokens):
+        raise Rejected
+    return int(tokens)
+
+
+def _digest(name: str, pairs: list[Tree]) -> bytes:
+    """Return what a cumulative series is known by: the metric, and all attributes of its points in any order."""
+    parts = sorted(repr((pair.get("key"), pair.get("value"))) for pair in pairs)
+    return hashlib.sha256("\n".join((name, *parts)).encode("utf-8", "surrogatepass")).digest()[:16]
