@@ -81,7 +81,7 @@ class Reason(StrEnum):
 
     @property
     def family(self) -> str:
-        """Return the broader word for the error body: ``rate_limited`` for all three kinds of rate limit."""
+        """Return the broader word for the error body: ``rate_limited`` for every kind of rate limit."""
         return "rate_limited" if self.value.endswith("_limited") else self.value
 
 

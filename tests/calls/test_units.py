@@ -12,7 +12,10 @@ from sluicegate.calls.refusal import STATUS
 from sluicegate.calls.settlement import recorded_amounts
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit
+from sluicegate.policy.schema import RateLimit
+from sluicegate.routing.router import UNIT_WORDS
 from sluicegate.values import ZERO_AMOUNTS, Unit
+from sluicegate.web.limit_states import RateLimitState
 from sluicegate.windows import parse_period
 
 UNITS = get_args(Unit)
@@ -37,3 +40,8 @@ def test_releasing_a_call_frees_a_claim_of_each_unit(unit):
 @pytest.mark.parametrize("outcome", ["denied", "completed"])
 def test_a_record_settles_claims_of_each_unit(outcome):
     assert set(recorded_amounts({"outcome": outcome, "status": 200})) == set(UNITS) == set(ZERO_AMOUNTS)
+
+
+def test_every_unit_has_a_word_and_every_field_of_a_rate_limit_is_shown():
+    assert set(UNIT_WORDS) == set(UNITS)
+    assert set(RateLimit.model_fields) <= set(RateLimitState.model_fields)

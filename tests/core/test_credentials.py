@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proving.fuzzing.credentials import ORDER
+from sluicegate import credentials
 from sluicegate.credentials import MAX_PIECES, Credentials, TooManyPartsError
 from support.hypothesis_profiles import examples
 
@@ -53,6 +55,13 @@ PLACES = {
     "proxy": ("Proxy-Authorization", "Basic {}"),
 }
 """The places for credentials in the order in which they are searched, each with its form."""
+
+
+NAMES = {"bearer": "authorization", "subprotocol": "sec-websocket-protocol", "proxy": "proxy-authorization"}
+
+
+def test_every_place_is_tried_here_and_by_the_fuzzer():
+    assert tuple(NAMES.get(place, place) for place in PLACES) == credentials.PLACES == ORDER
 
 
 def at(place: str, secret: str) -> tuple[tuple[str, str], str]:

@@ -76,6 +76,19 @@ def test_pages_for_contributors_name_only_modules_that_exist(page):
         assert any(path == name or path.endswith(f"/{name}") for path in tree), name
 
 
+def test_the_page_for_contributors_names_what_stands_in_the_file_that_it_names():
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
+    places = re.findall(r"`(\w+)`(?: and `(\w+)`)? (?:there )?in `([\w./]+\.py)`", text)
+    assert len(places) > 4
+    for *names, path in places:
+        (file, *_) = [p for p in (ROOT / path, ROOT / "addons" / path, ROOT / "addons/sluicegate" / path) if p.exists()]
+        for name in filter(None, names):
+            assert re.search(rf"\b{name}\b", file.read_text()), f"{name} is not in {path}"
+    written = "\n".join(p.read_text() for folder in ("addons", "tests") for p in (ROOT / folder).rglob("*.py"))
+    for name in re.findall(r"`(_?[A-Z]\w*[a-z_]\w*|_?[A-Z]{3,}[A-Z_]*)`", text):
+        assert re.search(rf"\b{name}\b", written), name
+
+
 def test_the_parameters_of_the_logs_are_those_in_their_document():
     text = (ROOT / "docs/logs.md").read_text()
     tables = {"Which calls": FILTERS, "Pages": PAGING, "Exports": EXPORT, "Rankings": RANKING}

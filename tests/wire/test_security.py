@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sluicegate.credentials import PLACES
 from support.fake_provider import FakeProvider, plain
 from support.harness import ADDONS, PROVIDER_KEY, SERVE, VK, Gateway, ask, eventually, policy_text, receive
 
@@ -154,7 +155,8 @@ def test_batches_are_refused_because_they_would_escape_budgets(edge):
     assert edge.post(b'{"requests":[]}', path="/v1/messages/batches").reason == "unsupported"
 
 
-CREDENTIALS = ["x-bf-vk", "authorization", "x-api-key", "x-goog-api-key", "proxy-authorization"]
+CREDENTIALS = [place for place in PLACES if place not in ("query", "sec-websocket-protocol")]
+"""Headers whose whole value is a credential."""
 
 
 @pytest.mark.parametrize("place", CREDENTIALS)

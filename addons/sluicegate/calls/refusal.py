@@ -55,7 +55,7 @@ def _each(reasons: Iterable[Reason], status: int, family: str | None = None) -> 
 
 _BLOCKED = (Reason.MODEL_BLOCKED, Reason.PROVIDER_BLOCKED)
 _KEYS = (Reason.VIRTUAL_KEY_REQUIRED, Reason.VIRTUAL_KEY_NOT_FOUND, Reason.VIRTUAL_KEY_BLOCKED)
-_RATES = (Reason.REQUEST_LIMITED, Reason.TOKEN_LIMITED, Reason.CONCURRENCY_LIMITED)
+_RATES = tuple(reason for reason in Reason if reason.family == "rate_limited")
 _UNAVAILABLE = (Reason.PROVIDER_UNAVAILABLE,)
 _DECIDED = (Reason.MODEL_UNPRICED, Reason.MISSING_REQUIRED_HEADERS, Reason.BLOCKED_BY_POLICY)
 _SPENT = _each((Reason.BUDGET_EXCEEDED,), 429, "billing_error")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sluicegate.calls.keyring import NO_KEY
@@ -14,7 +14,7 @@ from sluicegate.policy.limit import Limit
 from sluicegate.policy.model import Policy
 from sluicegate.routing.health import Health, State
 from sluicegate.routing.selection import Asked, Selection, is_exhausted, select
-from sluicegate.values import Principal
+from sluicegate.values import Principal, Unit
 
 MAX_SESSIONS = 20_000
 """Sessions whose target is remembered; the one unused for longest is forgotten first."""
@@ -109,7 +109,7 @@ class Router:
             target = found.target
             full = is_exhausted(policy.limits(principal, target.provider, target.model), used, now)
             if found.excluded is None and full is not None:
-                found = replace(found, excluded=f"{full.label} has no {_WORDS[full.unit]} left")
+                found = replace(found, excluded=f"{full.label} has no {UNIT_WORDS[full.unit]} left")
             candidates.append(found)
         return Verdict(selection, tuple(candidates), self._kept(selection, principal, asked))
 
@@ -174,7 +174,8 @@ class Router:
             self._sessions.popitem(last=False)
 
 
-_WORDS = {"usd": "budget", "requests": "requests", "tokens": "tokens", "concurrent": "calls at once"}
+UNIT_WORDS: Mapping[Unit, str] = {"usd": "budget", "requests": "requests", "tokens": "tokens", "concurrent": "calls at once"}
+"""What is used up, in the words with which a target is said to have been passed over."""
 
 
 def usable_keys(policy: Policy, target: Target) -> list[str]:
