@@ -134,8 +134,8 @@ class Access(Addon):
                 logger.exception("a list of models could not be filtered")
             call.failure = Reason.GATEWAY_ERROR
             refusal = Deny(call.failure, unreadable_list_message(provider, why))
-            status, headers, said = render(refusal, call.protocol, call.audience)
-            flow.response = http.Response.make(status, said, dict(headers))
+            status, headers, body = render(refusal, call.protocol, call.audience)
+            flow.response = http.Response.make(status, body, dict(headers))
             return
         if filtered is not None:
             response.content = filtered

@@ -32,7 +32,7 @@ from sluicegate.calls.clients import OTHER, is_websocket, note_client, values_of
 from sluicegate.calls.demo_keys import demo_key_refusal
 from sluicegate.calls.destination import Destination, fields_onward, outer_path
 from sluicegate.calls.refusal import no_page_message, render
-from sluicegate.calls.second_credential import refusal_beside
+from sluicegate.calls.second_credential import refusal_of_second
 from sluicegate.calls.unknown_caller import ENDED, LOCAL_ANSWERS, PROXY, refusal_of_unknown
 from sluicegate.calls.usual_head import Head, usual_head
 from sluicegate.credentials import Reading, TooManyPartsError
@@ -201,7 +201,7 @@ class Identity(Addon):
             or policy.user_refusal(call.principal)
             or demo_key_refusal(key, policy.server, flow.client_conn.sockname, source_of(flow))
         )
-        why = why or refusal_beside(reading, policy, connection.key, connection.sent_former, now)
+        why = why or refusal_of_second(reading, policy, connection.key, connection.sent_former, now)
         if why is not None:
             deny(flow, Deny(Reason.VIRTUAL_KEY_BLOCKED, why, scope=key.id))
             return False

@@ -58,9 +58,9 @@ def error_response(status: int, message: str, audience: Audience = UNKNOWN) -> h
     # A message may quote what a client has sent, such as a scheme that is not UTF-8.
     reason = reason_for(status, message)
     kind = reason.family if reason is Reason.PROVIDER_UNREACHABLE else "api_error"
-    said, answer = one_line(explain(status, message)), answer_for(audience.client, reason)
+    line, answer = one_line(explain(status, message)), answer_for(audience.client, reason)
     status = status if answer is None or reason is not Reason.PROVIDER_UNREACHABLE else answer.status
-    body = PROTOCOLS[audience.protocol].error_body(kind, said, status)
+    body = PROTOCOLS[audience.protocol].error_body(kind, line, status)
     headers = {
         "content-type": "application/json",
         "x-should-retry": "false",

@@ -268,11 +268,11 @@ class Options(Addon):
         services().own_servers |= {f"gateway-{i}": (a[0], a[1]) for i, a in enumerate(proxyserver.listen_addrs())}
         worker = services().worker
         if worker is None or worker.announces:
-            said = banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty())
+            text = banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty())
             if log_format() == "json":
-                first, *details = said.splitlines()
-                said = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
-            print(said, flush=True)
+                first, *details = text.splitlines()
+                text = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
+            print(text, flush=True)
         if worker is not None:
             if (why := unfit(services().policy)) is not None:
                 exit_with_error(why)
@@ -306,8 +306,8 @@ def exit_with_error(why: str) -> NoReturn:
     except FormatError:
         as_json = False
     for line in why.splitlines():
-        said = message_as_json(wall_clock(), logging.ERROR, line) if as_json else f"sluicegate: {line}"
-        print(said, file=sys.stderr, flush=True)
+        text = message_as_json(wall_clock(), logging.ERROR, line) if as_json else f"sluicegate: {line}"
+        print(text, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)
 

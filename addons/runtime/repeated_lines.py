@@ -45,7 +45,7 @@ class RepeatedLines(logging.Filter):
         found[1] += 1
         return found[1] <= SHOWN
 
-    def say_counts(self) -> None:
+    def log_counts(self) -> None:
         """Print the counts of the windows that are over."""
         now = self.clock()
         for key, (since, count) in list(self.seen.items()):
@@ -73,13 +73,13 @@ class CountedLog(Addon):
             if self.lines not in handler.filters:
                 handler.addFilter(self.lines)
         if CountedLog.task is None:
-            CountedLog.task = asyncio.get_running_loop().create_task(self.say_counts())
+            CountedLog.task = asyncio.get_running_loop().create_task(self.log_counts())
 
-    async def say_counts(self) -> None:
+    async def log_counts(self) -> None:
         """Print counts, again and again."""
         while True:
             await asyncio.sleep(WINDOW_S / 4)
-            self.lines.say_counts()
+            self.lines.log_counts()
 
 
 addons = [CountedLog()]

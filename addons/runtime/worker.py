@@ -96,10 +96,10 @@ class WorkerPart(Addon):
         # Before the listener is closed: what has arrived is ours.
         await asyncio.sleep(PAUSE_S)
         ctx.options.update(server=False)
-        end, told = time.monotonic() + max(0, ctx.options.grace_period), dict[str, float]()
+        end, notified = time.monotonic() + max(0, ctx.options.grace_period), dict[str, float]()
         while (handlers := connection_handlers()) and time.monotonic() < end:
             for client_id, handler in list(handlers.items()):
-                if is_over(client_id, handler, told) and (writer := client_writer(handler)) is not None:
+                if is_over(client_id, handler, notified) and (writer := client_writer(handler)) is not None:
                     writer.transport.close()
             await asyncio.sleep(PAUSE_S)
         if handlers:
@@ -113,7 +113,7 @@ class WorkerPart(Addon):
             flow.response.headers["connection"] = "close"
 
 
-def is_over(client_id: str, handler: Any, told: dict[str, float]) -> bool:
+def is_over(client_id: str, handler: Any, notified: dict[str, float]) -> bool:
     """Return whether a connection has no request under way, and none is to be expected.
 
     Of HTTP/2 the client is told first; ``told`` has when, on the clock that is never set.
@@ -121,9 +121,9 @@ def is_over(client_id: str, handler: Any, told: dict[str, float]) -> bool:
     layers = http_layers.get(client_id)
     if client_id in in_flight or (layers and layers[-1].streams):
         return False
-    if client_id not in told and layers and send_goaway(handler, layers[-1]):
-        told[client_id] = time.monotonic()
-    if (since := told.get(client_id)) is not None:
+    if client_id not in notified and layers and send_goaway(handler, layers[-1]):
+        notified[client_id] = time.monotonic()
+    if (since := notified.get(client_id)) is not None:
         return min(silent_s(handler), time.monotonic() - since) > QUIET_H2_S
     return silent_s(handler) > QUIET_S
 
@@ -147,14 +147,14 @@ async def serve() -> None:
         await waiting.pop().start_serving()
     worker = this_worker()
     if worker is not None and worker.channel is not None:
-        worker.channel.tell_ready(ctx.options.grace_period)
-        tell_alive(asyncio.get_running_loop(), worker.channel)
+        worker.channel.report_ready(ctx.options.grace_period)
+        report_alive(asyncio.get_running_loop(), worker.channel)
 
 
-def tell_alive(loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
+def report_alive(loop: asyncio.AbstractEventLoop, channel: Channel) -> None:
     """Tell the supervisor again and again that this loop answers: not from a thread, which would go on while the loop hangs."""
-    channel.tell_alive()
-    loop.call_later(LOOK_S, tell_alive, loop, channel)
+    channel.report_alive()
+    loop.call_later(LOOK_S, report_alive, loop, channel)
 
 
 addons = [WorkerPart()]

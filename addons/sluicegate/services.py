@@ -68,8 +68,8 @@ from sluicegate.storage.writer import Writer
 from sluicegate.telemetry.exporter import Telemetry
 from sluicegate.tokenizers.counter import TokenCounter
 from sluicegate.workers.clears import Clears
+from sluicegate.workers.combined_scrape import Scrape
 from sluicegate.workers.revisions import SharedRevisions
-from sluicegate.workers.scrape import Scrape
 from sluicegate.workers.sign_in import shared_sign_in
 from sluicegate.workers.worker import FOLDER, Worker, open_folder, settle, this_worker, unfit
 

@@ -36,7 +36,7 @@ def other(body: bytes, dialect: Dialect, shape: Shape, *, has_usage: bool = True
 
 
 def said(body: bytes, dialect: Dialect) -> Any:
-    return conversion._said(dialect, body)
+    return conversion._content_of(dialect, body)
 
 
 def same(body: bytes, dialect: Dialect, *, is_proper: bool = True) -> int:

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.caching.semantic import guard, pairs
+from sluicegate.caching.semantic import lexical_guard, pairs
 from sluicegate.caching.semantic.questions import read
 
 CODE = "\n```python\ndef add(a, b):\n    return a - b\n```"
 
 
 def difference(one: str, other: str) -> str | None:
-    found = guard.difference(read(one), read(other))
-    assert found == guard.difference(read(other), read(one)), "it is the same in both directions"
+    found = lexical_guard.difference(read(one), read(other))
+    assert found == lexical_guard.difference(read(other), read(one)), "it is the same in both directions"
     return found
 
 

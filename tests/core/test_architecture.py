@@ -199,6 +199,42 @@ def test_gateway_holds_the_two_lists_and_nothing_else():
     assert all(isinstance(node, ast.Assign | ast.ImportFrom | ast.Expr) for node in tree.body)
 
 
+# -- names -------------------------------------------------------------------------------------------------------------
+
+RETIRED_MODULES = frozenset(
+    (
+        *("calm", "footing", "beside", "together", "tally", "scrape", "families", "aliases", "veil", "post", "recorded", "records"),
+        *("trail", "edit", "editor", "yamledit", "actions", "models", "states", "place", "inner", "who", "bodies", "pace", "prune"),
+        *("sweep", "bounds", "shortcuts", "guard", "lastgate", "drain", "desk", "say"),
+    )
+)
+"""Names that modules had and that do not say what is in them."""
+
+ALSO_RIGHT = frozenset(("providers/bedrock/models", "translation/requests/models"))
+"""Modules about models, of a package that says whose."""
+
+VAGUE = re.compile(r"_*(calm|footing|veil|beside|together|tally|hush|house|desk|tell|told|said|say)", re.IGNORECASE)
+
+
+def test_no_module_has_a_name_that_does_not_say_what_is_in_it():
+    found = {str(path.relative_to(CORE).with_suffix("")) for path in CORE.rglob("*.py") if path.stem in RETIRED_MODULES}
+    assert found <= ALSO_RIGHT
+
+
+@pytest.mark.parametrize("path", sorted(ADDONS.rglob("*.py")), ids=lambda p: str(p.relative_to(ADDONS)))
+def test_what_is_defined_has_a_name_of_its_own(path):
+    """A variable called for its having been said could be anything."""
+    for node in nodes(path):
+        name = None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = node.name
+        elif isinstance(node, ast.arg):
+            name = node.arg
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+        assert name is None or not VAGUE.fullmatch(name), f"{name} in line {node.lineno}"
+
+
 # -- mitmproxy's own machinery -----------------------------------------------------------------------------------------
 
 PATCHES = ADDONS / "runtime" / "patches.py"

@@ -66,7 +66,7 @@ class Node:
                 made = list(corrections.waiting)
                 correct(self.fleet, made)
             else:
-                corrections.told(made)
+                corrections.confirm(made)
 
     def used(self) -> int:
         (total,) = self.fleet.totals().rows

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluicegate.providers import PROTOCOLS
-from sluicegate.providers.vertex.bodies import LEFT_OUT, as_messages, as_raw_predict, dashed, dated, known_betas, with_model
 from sluicegate.providers.vertex.paths import Place, inner, named_in, publisher_of
+from sluicegate.providers.vertex.request_body import LEFT_OUT, as_messages, as_raw_predict, dashed, dated, known_betas, with_model
 
 PLACE = Place("my-project", "us-east5")
 REST = "/publishers/anthropic/models/claude-opus-5-5:rawPredict"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sluicegate.calls.adjustment import adjustment_of
 from sluicegate.limits.ledger import Ledger
 from sluicegate.pricing.prices import Prices
+from sluicegate.reconciliation.booked_usage import Booked, read_booked
 from sluicegate.reconciliation.compare import compare
-from sluicegate.reconciliation.records import Booked, read_booked
 from sluicegate.reconciliation.reports import TOOLS, CostLine, Report, UsageLine
 from sluicegate.storage.store import FILENAME, Rows, Store
 from sluicegate.values import NANO, TOKEN_COLUMNS, usd

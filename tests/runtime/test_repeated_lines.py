@@ -36,12 +36,12 @@ def test_a_line_that_recurs_is_counted_and_the_count_is_printed(log):
     logger.error("something else")
     assert printed == ["no descriptor is left"] * SHOWN + ["something else"]
     now[0] = 9
-    lines.say_counts()
+    lines.log_counts()
     assert len(printed) == SHOWN + 1
     now[0] = 10
-    lines.say_counts()
+    lines.log_counts()
     assert printed[-1] == f"no descriptor is left (repeated {1000 - SHOWN} times in 10 s)"
-    lines.say_counts()
+    lines.log_counts()
     assert len(printed) == SHOWN + 2
     logger.error("no descriptor is left")
     assert printed[-1] == "no descriptor is left"

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from sluicegate.providers.vertex.bodies import BETAS
+from sluicegate.providers.vertex.request_body import BETAS
 from support import model_apis
 from support.fake_provider import FakeProvider, Peer, Seen, event, message, plain, sse, streamed
 

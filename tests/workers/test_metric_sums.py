@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sluicegate.workers import scrape
-from sluicegate.workers.scrape import summed_with_past
+from sluicegate.workers import combined_scrape
+from sluicegate.workers.combined_scrape import summed_with_past
 
 TEXT = """# HELP calls_total Calls.
 # TYPE calls_total counter
@@ -78,6 +78,6 @@ def test_figures_are_told_though_nothing_can_be_noted(tmp_path: Path, monkeypatc
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(scrape, "write_private", full)
-    found = values(scrape.Scrape(1, tmp_path, lambda public: text(3.0), dict).render())
+    monkeypatch.setattr(combined_scrape, "write_private", full)
+    found = values(combined_scrape.Scrape(1, tmp_path, lambda public: text(3.0), dict).render())
     assert (found['calls_total{key="a"}'], found["sluicegate_workers"]) == (3.0, 1.0)

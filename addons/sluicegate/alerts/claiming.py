@@ -86,8 +86,8 @@ class Claiming:
         """Keep that a message needs no delivery any more, until the store has heard."""
         self._delivered.add((message.alert_id, message.webhook))
 
-    def tell(self) -> None:
-        """Tell the store what has been delivered. Raises FleetError."""
+    def report_delivered(self) -> None:
+        """Report to the store what has been delivered. Raises FleetError."""
         if self._delivered:
             self._claims.mark_delivered(self._delivered)
             self._delivered = set()

@@ -138,7 +138,7 @@ class Notifier:
         if self._outbox is not None and not (self._thread and self._thread.is_alive()):
             if self._claiming is not None:
                 with suppress(FleetError):
-                    self._claiming.tell()
+                    self._claiming.report_delivered()
             self._outbox.close()
 
     def counts(self) -> list[tuple[str, int, int, int, int]]:
@@ -193,7 +193,7 @@ class Notifier:
         if found.adopted or taken:
             outbox.save([], [*found.adopted, *taken])
             self.pending += [*found.adopted, *taken]
-        self._claiming.tell()
+        self._claiming.report_delivered()
 
     def _check_limits(self, outbox: Outbox) -> None:
         """Find limits that reached a threshold, and store them with their messages."""

@@ -87,8 +87,8 @@ class Capture:
         if (call.provider, facts.model) != self.target:
             # Of a routed call that another target has answered, the next one should ask the first again.
             return None
-        told = (call.provider, facts.model, self.content_type, body)
-        return WholeAnswer(call.started_at, rules.ttl_ms, call.principal, scope, told, usage, self.times)
+        content = (call.provider, facts.model, self.content_type, body)
+        return WholeAnswer(call.started_at, rules.ttl_ms, call.principal, scope, content, usage, self.times)
 
 
 class WholeAnswer(NamedTuple):
@@ -98,7 +98,7 @@ class WholeAnswer(NamedTuple):
     ttl_ms: int
     principal: Principal
     scope: CacheScope
-    told: tuple[str, str, str, bytes]
+    content: tuple[str, str, str, bytes]
     """The provider, the model, the content type and the body."""
     usage: Usage
     times: PieceTimes | None
@@ -106,13 +106,13 @@ class WholeAnswer(NamedTuple):
     @property
     def size(self) -> int:
         """Return the bytes of the body."""
-        return len(self.told[3])
+        return len(self.content[3])
 
     def entry(self, key: bytes) -> Entry:
         """Return the answer as it is kept by a key."""
         at, owner = self.at, owner_of(self.principal, self.scope)
-        pace = self.times.packed() if self.times is not None and shape_of(self.told[3]) != "whole" else b""
-        return Entry(key, at, at + self.ttl_ms, owner, *self.told, usage=self.usage, pace=pace)
+        pace = self.times.packed() if self.times is not None and shape_of(self.content[3]) != "whole" else b""
+        return Entry(key, at, at + self.ttl_ms, owner, *self.content, usage=self.usage, pace=pace)
 
 
 def owner_of(principal: Principal, scope: CacheScope) -> Owner:

@@ -93,9 +93,9 @@ class Entry:
 
     def head(self) -> str:
         """Return all but body and owner as text; ``read_head`` reads it."""
-        told = [self.content_type, self.answer_id, self.created_s, msgspec.to_builtins(self.usage)]
+        fields = [self.content_type, self.answer_id, self.created_s, msgspec.to_builtins(self.usage)]
         # Answers without a pace are written as they were by versions that knew none.
-        return json.dumps([*told, b64encode(self.pace).decode()] if self.pace else told)
+        return json.dumps([*fields, b64encode(self.pace).decode()] if self.pace else fields)
 
 
 def read_head(text: str) -> dict[str, Any]:

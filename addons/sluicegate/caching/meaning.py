@@ -102,7 +102,7 @@ class Meaning(NamedTuple):
         """Return all of it, in an order of its own: all that is short in one part, then the long members."""
         # Names that nobody uses are not remembered: a caller who varies long ones could fill the memory.
         names = [(_named(name) if len(name) <= _USUAL_NAME_BYTES else name.lower(), value) for name, value in self.headers]
-        told = sorted([field for field in names if field[0]])
+        relevant = sorted([field for field in names if field[0]])
         members: list[tuple[str, bytes | memoryview | int]] = []
         long: list[memoryview] = []
         for member in sorted(self.members):
@@ -119,7 +119,7 @@ class Meaning(NamedTuple):
         targets = sorted(map(str, self.targets)) if self.targets else None
         # Each value with its type and length, so that two that differ are never written alike. Later versions of the form
         # write what was seen before as a reference, and equal values differently.
-        return [marshal.dumps((self.named, targets, told, members), 2), *long]
+        return [marshal.dumps((self.named, targets, relevant, members), 2), *long]
 
 
 def meaning_of(

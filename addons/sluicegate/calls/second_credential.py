@@ -19,7 +19,7 @@ _WORDS = {
 _OWN = "; send only your own key, which is in force"
 
 
-def refusal_beside(
+def refusal_of_second(
     reading: Reading[VirtualKey], policy: Policy, connected: VirtualKey | None, former: str | None, now: int
 ) -> str | None:
     """Return why a call is refused for what it was sent with besides its caller's key; None if it is not.

@@ -29,7 +29,7 @@ FREE = frozenset(
 
 _SECRET = frozenset(name.encode() for name in CREDENTIAL_HEADERS)
 
-_SAID = (
+_KEPT = (
     *("provider", "envelope", "kind", "method", "path", "protocol", "by_base_url", "client_address", "policy", "principal"),
     *("client", "user_agent", "session_id", "agent_id", "request_class", "traceparent", "cache_directives", "identified"),
 )
@@ -55,7 +55,7 @@ class UsualHead:
     """The head as it came, without its fields."""
     policy: Policy
     destination: Destination
-    said: dict[str, Any]
+    kept: dict[str, Any]
     attribution: dict[str, str]
     masked: list[tuple[bytes, bytes]]
     """Its fields, with nothing in place of the values that are free or secret."""
@@ -95,7 +95,7 @@ class UsualHead:
 
     def call(self, call_id: str, now: int) -> Call:
         """Return the call of a request with this head."""
-        return Call(id=call_id, started_at=now, attribution=self.attribution.copy(), **self.said)
+        return Call(id=call_id, started_at=now, attribution=self.attribution.copy(), **self.kept)
 
 
 def usual_head(
@@ -119,7 +119,7 @@ def usual_head(
         came._replace(fields=()),
         call.policy,
         destination,
-        {name: getattr(call, name) for name in _SAID},
+        {name: getattr(call, name) for name in _KEPT},
         call.attribution.copy(),
         [(name, b"" if at in hidden else value) for at, (name, value) in enumerate(came.fields)],
         tuple((at, hashlib.sha256(came.fields[at][1]).digest()) for at in secret),

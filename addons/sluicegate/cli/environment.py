@@ -216,8 +216,8 @@ def machine_at(gateway: str, key: str | None, no_proxy: list[str] | None, projec
         if re.search(r"[\s'\"$`\\;]", host):
             fail(f"--no-proxy {host}: it is not a host", 2)
     try:
-        said = _ask(url, "/setup.json")
-        values: dict[str, Any] = json.loads(said) if said else {"key_variables": key_variables(CLIENT_PROVIDERS)}
+        answer = _ask(url, "/setup.json")
+        values: dict[str, Any] = json.loads(answer) if answer else {"key_variables": key_variables(CLIENT_PROVIDERS)}
         names = values["key_variables"]
         shown = [a["sha256"] for a in values.get("authorities", ())] or [values.get("ca_sha256", "")]
         # What answers may be no gateway of ours, and the shell that reads this would take any name.

@@ -47,7 +47,7 @@ def push(
         store = moving.store_of(Path(settings.policy) if settings.policy else source, os.environ)
         planned = moving.plan_push(store, source, os.environ, now)
         if planned.revision_before == planned.policy.revision:
-            _say(settings, {"revision": planned.policy.revision, "changes": []}, "The store has this policy already")
+            _print_result(settings, {"revision": planned.policy.revision, "changes": []}, "The store has this policy already")
             return
         if not settings.dry_run and planned.present is not None and replace != planned.present.revision:
             since, who = iso(planned.present.put_at)[:19], planned.present.who
@@ -73,7 +73,7 @@ def push(
             f"replaces revision {planned.revision_before}, by {planned.present.who} since {iso(planned.present.put_at)[:19]}Z",
         ]
     done = "Nothing was changed" if settings.dry_run else f"In force from {store.address}: revision {planned.policy.revision}"
-    _say(settings, found, "\n".join([*changes, done]))
+    _print_result(settings, found, "\n".join([*changes, done]))
 
 
 def pull(
@@ -96,7 +96,7 @@ def pull(
         files = [str(file) for file in moving.pull(newest, folder, replace=replace, write=not settings.dry_run)]
     verb = "would be written" if settings.dry_run else "written"
     lines = [f"{file}: {verb}" for file in files] or ["nothing differs"]
-    _say(settings, {"revision": newest.revision, "files": files}, "\n".join([*lines, f"revision {newest.revision}"]))
+    _print_result(settings, {"revision": newest.revision, "files": files}, "\n".join([*lines, f"revision {newest.revision}"]))
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def _reporting() -> Iterator[None]:
         fail(str(e))
 
 
-def _say(settings: Settings, as_json: dict[str, Any], text: str) -> None:
+def _print_result(settings: Settings, as_json: dict[str, Any], text: str) -> None:
     if settings.as_json:
         print_json(as_json)
     else:

@@ -33,11 +33,11 @@ def supervise(count: int, arguments: Sequence[str], settings: Settings, log_form
     command += [] if named else ["--state-dir", str(state_dir)]
 
     def ready(workers: int) -> None:
-        lines.say(logging.INFO, f"{workers} workers serve")
+        lines.print_line(logging.INFO, f"{workers} workers serve")
         try:
             notify(os.environ)
         except OSError as e:
-            lines.say(logging.ERROR, f"the service manager's socket NOTIFY_SOCKET cannot be reached: {e.strerror}")
+            lines.print_line(logging.ERROR, f"the service manager's socket NOTIFY_SOCKET cannot be reached: {e.strerror}")
 
     async def run(has_new_token: bool) -> int:
         return await Supervisor(command, count, state_dir, env, ready, has_new_token=has_new_token).run()
@@ -81,9 +81,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        self.say(record.levelno, record.getMessage())
+        self.print_line(record.levelno, record.getMessage())
 
-    def say(self, level: int, text: str) -> None:
+    def print_line(self, level: int, text: str) -> None:
         """Print a line."""
         from sluicegate.console.lines import message_as_json
 

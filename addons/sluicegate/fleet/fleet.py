@@ -89,7 +89,7 @@ class Fleet:
     def join(self) -> None:
         """Join the fleet. Blocking: waits for a store that cannot be reached, with a message. Raises StoreError."""
         end = time.monotonic() + START_TIMEOUT_S
-        is_told = False
+        is_announced = False
         store = self._open()
         try:
             while True:
@@ -102,11 +102,11 @@ class Fleet:
                         raise StoreError(
                             f"server.store {self.address} cannot be reached: {e}. Start the database, or correct server.store"
                         ) from e
-                    if not is_told:
+                    if not is_announced:
                         logger.warning(
                             "The fleet's store %s cannot be reached; trying for %d s: %s", self.address, START_TIMEOUT_S, e
                         )
-                        is_told = True
+                        is_announced = True
                     time.sleep(START_PAUSE_S)
                 else:
                     return

@@ -106,7 +106,7 @@ class Membership:
             if made:
                 # Those that cannot be told wait in the file.
                 correct(store, made)
-                self.shared.corrections.told(made)
+                self.shared.corrections.confirm(made)
 
         self.agent.start()
         self.agent.submit(work, lambda _, error: self._left(error))
@@ -190,7 +190,7 @@ class Membership:
                 self._correct_at = self._loop.time() + CORRECTION_PAUSE_S
                 self._failed(error)
             else:
-                self.shared.corrections.told(made)
+                self.shared.corrections.confirm(made)
                 self._pump()
 
         self.agent.submit(lambda store: correct(store, made), self._posting(posted))

@@ -48,7 +48,7 @@ def room_wanted(asks: Sequence[Ask], ledger: Ledger, tracked: dict[str, Tracked]
     return wanted
 
 
-def positions_to_tell(
+def positions_to_report(
     tracked: dict[str, Tracked],
     wanted: Mapping[str, Wanted],
     now: int,
@@ -74,12 +74,12 @@ def held_in(ledger: Ledger, counter: str, start: int) -> int:
     return sum(claim.amount for claim in claims)
 
 
-def new_drafts(ledger: Ledger, told: Mapping[str, object]) -> list[HeldCall]:
+def new_drafts(ledger: Ledger, reported: Mapping[str, object]) -> list[HeldCall]:
     """Return the open calls whose records, should the node disappear, the store does not have yet; ``told`` has those it has."""
     found = []
     for call_id, reservation in ledger.open.items():
         draft = reservation.draft
-        if draft is not None and told.get(call_id) is not draft:
+        if draft is not None and reported.get(call_id) is not draft:
             amounts = recorded_amounts(dict(draft))
             charges = tuple((c.counter, c.start, amounts[c.unit]) for c in reservation.claims)
             found.append(HeldCall(call_id, charges, draft))
@@ -103,6 +103,6 @@ def correct(store: FleetStore, made: Sequence[WaitingCorrection]) -> None:
         store.adjust(Correction(correction_id, name, start, end, amount))
 
 
-def ended_calls(ledger: Ledger, told: Mapping[str, object]) -> list[str]:
+def ended_calls(ledger: Ledger, reported: Mapping[str, object]) -> list[str]:
     """Return the calls that the store has and that are over."""
-    return [call_id for call_id in told if call_id not in ledger.open]
+    return [call_id for call_id in reported if call_id not in ledger.open]

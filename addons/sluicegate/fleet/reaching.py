@@ -57,9 +57,9 @@ class OverNetwork:
         erasing = Erasing(Erasures(records.session), Erasures(Session(self._reached.connect)), node, self.host)
         return Exchange(Entries(records.session), node, self.host, erasing), erasing
 
-    def notices(self, told: Mapping[str, Callable[[], None]]) -> Notices | None:
+    def notices(self, callbacks: Mapping[str, Callable[[], None]]) -> Notices | None:
         """Return what waits for the store to tell something."""
-        return Notices(self._reached.connect, told)
+        return Notices(self._reached.connect, callbacks)
 
 
 class OneHost:

@@ -12,7 +12,7 @@ from functools import partial
 from sluicegate import __version__
 from sluicegate.fleet.asks import Ask
 from sluicegate.fleet.followed_clock import FollowedClock
-from sluicegate.fleet.message import Message, ended_calls, held_in, new_drafts, positions_to_tell, room_wanted
+from sluicegate.fleet.message import Message, ended_calls, held_in, new_drafts, positions_to_report, room_wanted
 from sluicegate.fleet.store.protocol import CONCURRENCY_TTL_MS, FleetStore, Granted, Joined, NodeReport, Position, Reply, Total
 from sluicegate.fleet.tracked import Tracked
 from sluicegate.limits.lease import Lease, SharedCounters, boot_clock
@@ -40,7 +40,7 @@ class Standing:
         self._epoch = self._number = 0
         self._recalled: set[tuple[str, int]] = set()
         """Windows, not the present ones, of which the store notes more than calls hold: counter and start."""
-        self._told: dict[str, object] = {}
+        self._reported: dict[str, object] = {}
         """Drafts of open calls that the store has, by call id."""
 
     def report(self) -> NodeReport:
@@ -63,7 +63,7 @@ class Standing:
     def joined(self, joined: Joined, anchors: dict[str, int]) -> None:
         """Take over the fleet's windows, and what it knows of ours."""
         self._epoch, self._number, self.joined_at = joined.epoch, 0, time.monotonic()
-        self._told.clear()
+        self._reported.clear()
         self.shared.anchors.update(anchors)
         for name, counter in list(self.ledger.counters.items()):
             move_anchor(self.ledger, name, anchors.get(name, counter.anchor), joined.now)
@@ -84,10 +84,10 @@ class Standing:
         """Return what is to be told now: what waiting calls need, and whatever has changed; or ``everything`` in use."""
         now = self.clock()
         wanted = room_wanted(asks, self.ledger, self.tracked, now)
-        positions = positions_to_tell(self.tracked, wanted, now, partial(held_in, self.ledger), everything=everything)
+        positions = positions_to_report(self.tracked, wanted, now, partial(held_in, self.ledger), everything=everything)
         positions += self._positions_given_back({(p.counter, p.start) for p in positions})
         until = boot_clock() + CONCURRENCY_TTL_MS * 1_000_000
-        holds, ended = new_drafts(self.ledger, self._told), ended_calls(self.ledger, self._told)
+        holds, ended = new_drafts(self.ledger, self._reported), ended_calls(self.ledger, self._reported)
         return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.steady(), until)
 
     def forget(self, name: str) -> None:
@@ -106,7 +106,7 @@ class Standing:
             tracked = self.tracked[name] = Tracked(counter, None, self.clock())
         tracked.recalled, tracked.reported = True, None
 
-    def _positions_given_back(self, told: Container[tuple[str, int]]) -> list[Position]:
+    def _positions_given_back(self, reported: Container[tuple[str, int]]) -> list[Position]:
         """Return what to say of recalled windows that the message does not speak of already."""
         positions = []
         for name, start in sorted(self._recalled):
@@ -114,7 +114,7 @@ class Standing:
             if counter is not None and counter.start != start and counter.lease is not None and counter.lease.start == start:
                 # Should the clock go back to it, nothing is taken of what is given back now.
                 counter.lease = Lease(counter.start)
-            if (name, start) not in told:
+            if (name, start) not in reported:
                 spent = (counter.used_in(start) if counter is not None else None) or 0
                 held = held_in(self.ledger, name, start)
                 positions.append(Position(name, unit_of_counter(name), start, None, 0, False, spent, held))
@@ -128,9 +128,9 @@ class Standing:
         self.messages += 1
         self.live, self.last_answer = reply.live, time.monotonic()
         for call in message.holds:
-            self._told[call.call_id] = call.draft
+            self._reported[call.call_id] = call.draft
         for call_id in message.ended:
-            self._told.pop(call_id, None)
+            self._reported.pop(call_id, None)
         answers: dict[str, Granted] = {}
         for granted in reply.positions:
             if (tracked := self.tracked.get(granted.counter)) is not None:
@@ -174,7 +174,7 @@ class Standing:
         """Return whether there is something to tell, or slack that others may wait for."""
         if self._recalled or any(one.is_due(now) or one.slack for one in self.tracked.values()):
             return True
-        return bool(new_drafts(self.ledger, self._told) or ended_calls(self.ledger, self._told))
+        return bool(new_drafts(self.ledger, self._reported) or ended_calls(self.ledger, self._reported))
 
     @property
     def silence_ms(self) -> int:

@@ -56,15 +56,15 @@ class Tracked:
         self.recalled = False
         self.reported: tuple[int, int, int] | None = None
         """Start of the window, what was spent and what was held, as the store notes them; None where it may note more."""
-        self._said: tuple[int, int, int] | None = None
-        self._said_slack = 0
-        self._told_of: int | None = None
+        self._sent: tuple[int, int, int] | None = None
+        self._sent_slack = 0
+        self._sent_start: int | None = None
         """Start of the window that the store was last told of, answered or not."""
         self.draining: int | None = None
         """Start of the window before, while what it was charged is not told."""
         self._drained: tuple[int, int] | None = None
         """What was spent and held in that window, as last answered."""
-        self._said_of_draining: tuple[int, int] | None = None
+        self._sent_of_draining: tuple[int, int] | None = None
         self._observed = (now, counter.used)
         self._spent_lately = 0
 
@@ -119,9 +119,9 @@ class Tracked:
     def positions(self, now: int, wanted: Wanted | None, held_in: Callable[[str, int], int]) -> Iterator[Position]:
         """Yield what to say of the present window, and of the one before while that changes; ``held_in`` says what calls hold."""
         counter = self.counter
-        if self._told_of is not None and self._told_of != counter.start:
-            self.draining, self._drained = self._told_of, None
-        self._told_of = counter.start
+        if self._sent_start is not None and self._sent_start != counter.start:
+            self.draining, self._drained = self._sent_start, None
+        self._sent_start = counter.start
         if self.draining is not None:
             yield from self._position_before(self.draining, held_in)
         keep = self.keep(now)
@@ -130,7 +130,7 @@ class Tracked:
             counter.lease = lease = Lease(counter.start)
         # From here on nothing beyond what is said now is taken without the answer.
         lease.granted = min(lease.granted, self.taken + slack) if lease.granted >= 0 else lease.granted
-        self._said, self._said_slack = (counter.start, counter.used, counter.reserved), slack
+        self._sent, self._sent_slack = (counter.start, counter.used, counter.reserved), slack
         # Should no answer come, the store may have noted whatever was asked for, until it is told again.
         self.reported = None
         first, more = (wanted.first, wanted.more) if wanted is not None else (0, 0)
@@ -157,7 +157,7 @@ class Tracked:
             return
         spent, held = previous[2], held_in(self.counter.name, start)
         if (spent, held) != self._drained:
-            self._said_of_draining = spent, held
+            self._sent_of_draining = spent, held
             yield Position(self.counter.name, self.unit, start, previous[1], self.maximum, self.crosses, spent, held)
         elif not held:
             self.draining, self._drained = None, None
@@ -166,13 +166,13 @@ class Tracked:
         """Take over what the store has said of a window; ``until`` is when places in flight end, by the boot clock."""
         counter = self.counter
         if granted.start == self.draining:
-            self._drained = self._said_of_draining
+            self._drained = self._sent_of_draining
         if granted.start != counter.start:
             return
-        held = self._said[2] if self._said is not None else 0
+        held = self._sent[2] if self._sent is not None else 0
         # Less than the slack that was said to be in use: the store has noted that, until it hears that nobody goes by it.
-        is_less = self._said_slack > 0 and granted.granted < granted.spent + held + self._said_slack
-        self.reported = None if is_less else self._said
+        is_less = self._sent_slack > 0 and granted.granted < granted.spent + held + self._sent_slack
+        self.reported = None if is_less else self._sent
         self.tight, self.recalled = granted.tight, False
         self._got = max(0, granted.granted - self.taken)
         elsewhere = granted.used - granted.spent

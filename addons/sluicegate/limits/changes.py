@@ -38,13 +38,13 @@ class Changes(NamedTuple):
     """Calls among ``reservations`` that have been charged for some of their claims, but not on file yet."""
     corrections: Sequence[WaitingCorrection] = ()
     """Corrections that wait for the store which several gateways share."""
-    told: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
     """Ids of those that it has, to be removed from the file."""
 
     @property
     def has_reservations_alone(self) -> bool:
         """Whether nothing but reservations has changed."""
-        return not (self.counters or self.closed or self.corrections or self.told)
+        return not (self.counters or self.closed or self.corrections or self.confirmed)
 
     def __bool__(self) -> bool:
         """Return whether there is anything to write."""

@@ -27,7 +27,7 @@ class Corrections:
         self.waiting: list[WaitingCorrection] = []
         """In the order in which they were made."""
         self._unsaved: list[WaitingCorrection] = []
-        self._told: set[str] = set()
+        self._confirmed: set[str] = set()
 
     def note(self, correction: WaitingCorrection) -> None:
         """Keep a correction that has just been made."""
@@ -38,25 +38,25 @@ class Corrections:
         """Keep the corrections that were read from a file: they came before the others."""
         self.waiting[:0] = saved
 
-    def told(self, made: Collection[WaitingCorrection]) -> None:
+    def confirm(self, made: Collection[WaitingCorrection]) -> None:
         """Forget the corrections that the store has."""
         ids = {correction.id for correction in made}
         self.waiting = [c for c in self.waiting if c.id not in ids]
         self._unsaved = [c for c in self._unsaved if c.id not in ids]
-        self._told |= ids
+        self._confirmed |= ids
 
     @property
     def has_changes(self) -> bool:
         """Whether ``take_changes`` would hand over anything."""
-        return bool(self._unsaved or self._told)
+        return bool(self._unsaved or self._confirmed)
 
     def take_changes(self) -> tuple[Sequence[WaitingCorrection], frozenset[str]]:
         """Hand over the corrections to be put on file, and the ids of those to be removed from it."""
-        taken = self._unsaved, frozenset(self._told)
-        self._unsaved, self._told = [], set()
+        taken = self._unsaved, frozenset(self._confirmed)
+        self._unsaved, self._confirmed = [], set()
         return taken
 
-    def put_back(self, unsaved: Sequence[WaitingCorrection], told: frozenset[str]) -> None:
+    def put_back(self, unsaved: Sequence[WaitingCorrection], confirmed: frozenset[str]) -> None:
         """Take back what could not be written."""
         self._unsaved[:0] = unsaved
-        self._told |= told
+        self._confirmed |= confirmed

@@ -49,8 +49,8 @@ class Ledger:
     @property
     def has_changes(self) -> bool:
         """Whether ``take_changes`` would hand over anything."""
-        is_told = self.shared is not None and self.shared.corrections.has_changes
-        return bool(self._changed_reservations or self._changed_counters or self._closed or is_told)
+        has_corrections = self.shared is not None and self.shared.corrections.has_changes
+        return bool(self._changed_reservations or self._changed_counters or self._closed or has_corrections)
 
     @property
     def needs_full_write(self) -> bool:
@@ -86,7 +86,7 @@ class Ledger:
         self._new_windows |= changes.new_windows
         self._closed |= changes.closed
         if self.shared is not None:
-            self.shared.corrections.put_back(changes.corrections, changes.told)
+            self.shared.corrections.put_back(changes.corrections, changes.confirmed)
         for row in changes.reservations:
             # The call may have ended since, and its row must not come back.
             current = self.open.get(row.call_id)

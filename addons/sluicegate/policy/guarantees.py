@@ -68,8 +68,8 @@ def _attribution(policy: Policy) -> Guarantee:
     of_projects = [k.id for k in keys if k.trust_project_header != "ignore" and k.project_id is None]
     if not of_users and not of_projects:
         return Guarantee("users", "enforced", "A call belongs to the user and the project of its key, whatever its headers say")
-    said = [f"their own {what} with {_listed(ids, 'key')}" for what, ids in (("user", of_users), ("project", of_projects)) if ids]
-    return Guarantee("users", "cooperative", f"Callers name {', '.join(said)}")
+    parts = [f"their own {what} with {_listed(ids, 'key')}" for what, ids in (("user", of_users), ("project", of_projects)) if ids]
+    return Guarantee("users", "cooperative", f"Callers name {', '.join(parts)}")
 
 
 def _listed(names: list[str], what: str) -> str:

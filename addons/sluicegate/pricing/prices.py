@@ -15,7 +15,7 @@ from pathlib import Path
 from sluicegate.background import low_priority
 from sluicegate.model_names import is_glob, means
 from sluicegate.pricing import bundled
-from sluicegate.pricing.families import CACHED_MODELS, Families
+from sluicegate.pricing.model_families import CACHED_MODELS, Families
 from sluicegate.pricing.price import DEFAULT_CONTEXT_TOKENS, DEFAULT_OUTPUT_TOKENS, TOKEN_CLASSES, Charge, Price, Rates, to_nano
 from sluicegate.pricing.price_file import PriceError, PriceTable, read_prices
 from sluicegate.pricing.seller import Premium, Seller

@@ -79,9 +79,9 @@ class Break:
     def sentence(self) -> str:
         """Return in words what changed."""
         place = f"{_NAMES.get(self.level, self.level)} {self.position}" if self.position else self.level
-        said = _SENTENCES.get(self.cause)
-        if said is not None:
-            return said.format(
+        sentence = _SENTENCES.get(self.cause)
+        if sentence is not None:
+            return sentence.format(
                 place=place, field=self.field, before=self.before, now=self.now, sizes=self._sizes, pause=_span(self.idle_ms or 0)
             )
         return self.cause.replace("_", " ")

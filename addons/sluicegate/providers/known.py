@@ -143,9 +143,9 @@ def _premium(written: dict[str, Any]) -> Premium:
 
 def _rules(written: dict[str, Any]) -> UsageRules:
     reasoning, cost = written.pop("reasoning", "inside"), written.pop("cost", None)
-    if written or reasoning not in ("inside", "beside"):
+    if written or reasoning not in ("inside", "separate"):
         raise TypeError(f"usage: {reasoning!r} or one of {list(written)} is not known")
     if cost is None:
-        return UsageRules(reasoning_beside=reasoning == "beside")
+        return UsageRules(reasoning_separate=reasoning == "separate")
     paths = {key: tuple(cost[key]) for key in ("path", "more_path") if key in cost}
-    return UsageRules(reasoning_beside=reasoning == "beside", cost=ReportedCost(**{**cost, **paths}))
+    return UsageRules(reasoning_separate=reasoning == "separate", cost=ReportedCost(**{**cost, **paths}))

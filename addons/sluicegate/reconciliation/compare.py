@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sluicegate.pricing.prices import Prices
-from sluicegate.reconciliation.records import Booked
+from sluicegate.reconciliation.booked_usage import Booked
 from sluicegate.reconciliation.reports import TOOLS, CostLine, Report
 from sluicegate.values import TOKEN_COLUMNS, Usage, usd
 from sluicegate.windows import DAY_MS, iso, parse_iso

@@ -97,17 +97,17 @@ class AdminApi:
     def _words(self, answer: Response, path: str) -> str:
         """Return what an error answer says, on one line, without the key."""
         try:
-            said = str(answer.json()["error"]["message"])
+            message = str(answer.json()["error"]["message"])
         except (ValueError, KeyError, TypeError):
-            said = ""
-        said = re.sub(r"\s+", " ", said.replace(self.key, "********"))[:200]
+            message = ""
+        message = re.sub(r"\s+", " ", message.replace(self.key, "********"))[:200]
         what = {
             401: f"does not accept the admin key: providers.{self.provider}.admin_key must be an organisation's admin key",
             403: "does not let this admin key read usage and costs",
             404: "is not there: the admin API is the provider's own, so base_url must lead to it",
             429: "asks for fewer requests",
         }.get(answer.status, "failed")
-        return f"{self.provider}'s {path} {what} ({answer.status}{': ' + said if said else ''})"
+        return f"{self.provider}'s {path} {what} ({answer.status}{': ' + message if message else ''})"
 
 
 def _json(answer: Response, path: str) -> Any:

@@ -85,8 +85,8 @@ def error_answer(answer: StreamedAnswer, body: bytes, target: Target, call: Call
     elif is_rejected:
         between.answers.error(answer.status, decoded(answer, body))
         # What a provider says of a wrong key quotes a part of it.
-        said = f": {getattr(between.answers.ending, 'message', '')}" if answer.status == 403 else ""
-        why = f"{target.provider} rejects the gateway's key for it (status {answer.status}{said}); tell whoever runs the gateway"
+        detail = f": {getattr(between.answers.ending, 'message', '')}" if answer.status == 403 else ""
+        why = f"{target.provider} rejects the gateway's key for it (status {answer.status}{detail}); tell whoever runs the gateway"
         error.answer = rendered(Deny(Reason.PROVIDER_UNAVAILABLE, why), call)
     else:
         status, translated = between.answers.error(answer.status, decoded(answer, body))

@@ -11,10 +11,10 @@ import orjson
 from sluicegate.policy.provider import Provider
 from sluicegate.providers.answers.sse import SseParser
 from sluicegate.providers.base import ProtocolName
-from sluicegate.providers.bedrock import bodies as invoke
+from sluicegate.providers.bedrock import request_body as invoke
 from sluicegate.providers.bedrock.request import COUNT, counted_in, invoked_in
-from sluicegate.providers.vertex.bodies import ANTHROPIC_VERSION, as_messages, as_raw_predict, dated, known_betas
 from sluicegate.providers.vertex.paths import named_in, publisher_of
+from sluicegate.providers.vertex.request_body import ANTHROPIC_VERSION, as_messages, as_raw_predict, dated, known_betas
 from sluicegate.sending.answer_facts import Headers
 from sluicegate.sending.prepared import ClientRequest
 from sluicegate.translation import Dialect, Failed, Untranslatable, count_tokens, reworded_error

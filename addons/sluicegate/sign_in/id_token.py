@@ -65,8 +65,8 @@ def verified_claims(
     if "azp" in claims and claims["azp"] != client_id:
         raise InvalidTokenError("it was issued to another client")
     if nonce is not None:
-        said = claims.get("nonce")
-        if not isinstance(said, str) or not hmac.compare_digest(said.encode(), nonce.encode()):
+        claimed = claims.get("nonce")
+        if not isinstance(claimed, str) or not hmac.compare_digest(claimed.encode(), nonce.encode()):
             raise InvalidTokenError("its nonce is not that of this attempt")
     return claims
 

@@ -45,8 +45,8 @@ def identity_of(claims: Mapping[str, Any], oidc: Oidc, provider_token: str | Non
     if not _may_be_verified(claims.get("email_verified")):
         # Anybody may write any address into their own profile.
         email = None
-    said = email if oidc.user_claim == "email" else claims.get(oidc.user_claim)
-    user_id = said.strip() if isinstance(said, str) else ""
+    claimed = email if oidc.user_claim == "email" else claims.get(oidc.user_claim)
+    user_id = claimed.strip() if isinstance(claimed, str) else ""
     if not user_id.isascii():
         raise NotAllowedError(f"'{_shown(user_id)}' cannot be the id of a user here (oidc.user_claim)")
     user_id = user_id.lower() if "@" in user_id else user_id
@@ -72,9 +72,9 @@ def role_of(groups: Collection[str], oidc: Oidc) -> Literal["admin", "viewer"] |
     return "admin" if "admin" in found else "viewer" if found else None
 
 
-def _may_be_verified(said: Any) -> bool:
+def _may_be_verified(claimed: Any) -> bool:
     """Return whether an address may count: the provider says that it is verified, some as a text, or says nothing about that."""
-    return said is None or said is True or (isinstance(said, str) and said.lower() == "true")
+    return claimed is None or claimed is True or (isinstance(claimed, str) and claimed.lower() == "true")
 
 
 def _shown(text: str) -> str:

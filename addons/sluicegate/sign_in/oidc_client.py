@@ -142,8 +142,8 @@ class OidcClient:
             raise ProviderRefusedError("the identity provider has refused it")
         if answer.status != 200:
             error = found.get("error")
-            said = f" ({error})" if isinstance(error, str) and error.isidentifier() and len(error) < 60 else ""
-            raise ProviderDownError(f"the identity provider's token endpoint answered {answer.status}{said}")
+            detail = f" ({error})" if isinstance(error, str) and error.isidentifier() and len(error) < 60 else ""
+            raise ProviderDownError(f"the identity provider's token endpoint answered {answer.status}{detail}")
         return found
 
 

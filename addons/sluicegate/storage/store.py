@@ -183,8 +183,8 @@ class Store:
             self._conn.executemany("DELETE FROM reservations WHERE number = ?", [(n,) for n in changes.closed])
         if changes.corrections:
             self._conn.executemany("INSERT OR IGNORE INTO corrections VALUES (?, ?, ?, ?, ?)", changes.corrections)
-        if changes.told:
-            self._conn.executemany("DELETE FROM corrections WHERE id = ?", [(i,) for i in changes.told])
+        if changes.confirmed:
+            self._conn.executemany("DELETE FROM corrections WHERE id = ?", [(i,) for i in changes.confirmed])
         self._write_reservations(changes.reservations)
 
     def _write_reservations(self, reservations: Iterable[ReservationRow]) -> None:

@@ -38,7 +38,7 @@ ROUND_S = 1.0
 FLUSH_S = 5.0
 """Longest time that the end of the gateway waits for what is left to be sent."""
 
-SAY_DROPPED_S = 60.0
+REPORT_DROPPED_S = 60.0
 """Shortest time between two lines about spans that were dropped."""
 
 
@@ -77,8 +77,8 @@ class Telemetry:
         """Requests that failed, of channels that are no longer in use."""
         self._channel: Channel | None = None
         self._export: OtlpExport | None = None
-        self._unsaid = 0
-        self._said_at = float("-inf")
+        self._unreported = 0
+        self._reported_at = float("-inf")
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -136,7 +136,7 @@ class Telemetry:
             self._send_spans(channel, None)
             if channel.metrics_are_due:
                 channel.send_metrics(self._services, self.genai, None)
-            self._say_dropped()
+            self._report_dropped()
         except Exception:
             logger.exception("OTLP: an export failed; calls are not affected")
 
@@ -191,10 +191,10 @@ class Telemetry:
 
     def _drop(self, count: int) -> None:
         self.dropped += count
-        self._unsaid += count
+        self._unreported += count
 
-    def _say_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         now = self._monotonic()
-        if self._unsaid and now - self._said_at >= SAY_DROPPED_S:
-            count, self._unsaid, self._said_at = self._unsaid, 0, now
+        if self._unreported and now - self._reported_at >= REPORT_DROPPED_S:
+            count, self._unreported, self._reported_at = self._unreported, 0, now
             logger.warning("OTLP: %d spans were dropped, because their receiver did not take them; records have the calls", count)

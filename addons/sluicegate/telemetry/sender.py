@@ -86,7 +86,7 @@ class Sender:
             return self._failed(f"it answered {answer.status}", retry_after_s(answer.headers.get("retry-after"), time.time()))
         if not 200 <= answer.status < 300:
             self.failures += 1
-            self._say(f"it answered {answer.status}, and what it was sent is dropped")
+            self._warn(f"it answered {answer.status}, and what it was sent is dropped")
             return Result("refused")
         if self._consecutive:
             logger.warning("OTLP: the receiver of %s accepts them again", self.signal)
@@ -99,10 +99,10 @@ class Sender:
         if retry_after is not None:
             pause_s = retry_after
         self._paused_until = self._monotonic() + pause_s
-        self._say(f"{why}; they are sent again")
+        self._warn(f"{why}; they are sent again")
         return Result("again")
 
-    def _say(self, why: str) -> None:
+    def _warn(self, why: str) -> None:
         """Log the first of several failures in a row."""
         if not self._consecutive:
             logger.warning("OTLP: the receiver of %s did not accept them: %s", self.signal, self._without_headers(why))

@@ -18,14 +18,14 @@ ONLY_HERE = f"{POLICY}; form-action 'self'"
 
 def code_page(code: str, problem: str = "", status: int = 200) -> HTMLResponse:
     """Return the page that asks for the code. A code that came with the link is filled in, and sent only by a click."""
-    said = f'<p class="notice bad" role="alert">{escape(problem)}</p>' if problem else ""
+    notice = f'<p class="notice bad" role="alert">{escape(problem)}</p>' if problem else ""
     return _page(
         "Sign in",
         f"""<form method="post" action="/device">
 <label for="user_code">The code that your terminal shows</label>
 <input id="user_code" name="user_code" value="{escape(code)}" maxlength="20" autocomplete="off" autocapitalize="characters"
  spellcheck="false" placeholder="XXXX-XXXX" required>
-{said}
+{notice}
 <button class="primary">Continue</button>
 <p class="hint">You sign in at your company next. Continue only if you have just started to sign in yourself, and the code is the
  same: nobody else may send you one.</p>

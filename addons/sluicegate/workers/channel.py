@@ -42,11 +42,11 @@ class Channel:
             raise ChannelError(answer["errno"], answer["error"])
         return [socket.socket(fileno=fd) for fd in fds]
 
-    def tell_ready(self, grace_period_s: float) -> None:
+    def report_ready(self, grace_period_s: float) -> None:
         """Say that the worker serves, and how long its calls get to end when it stops. Raises OSError."""
         self.sock.sendall(orjson.dumps({"ready": grace_period_s}) + b"\n")
 
-    def tell_alive(self) -> None:
+    def report_alive(self) -> None:
         """Say that the worker answers. A supervisor that is stopped misses it; one that has ended is noticed elsewhere."""
         with contextlib.suppress(OSError):
             self.sock.send(b'{"alive": true}\n', socket.MSG_DONTWAIT)

@@ -235,11 +235,11 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         rest = b""
         while data := await loop.sock_recv(channel, 4096):
-            told, rest = requests_in(rest + data)
+            requests, rest = requests_in(rest + data)
             self._watchdog.heard(slot.number)
-            for said in told:
+            for request in requests:
                 with contextlib.suppress(OSError):
-                    self._do(slot, channel, said)
+                    self._do(slot, channel, request)
 
     async def _watch(self) -> None:
         """Look after workers that serve but are not heard of."""
@@ -262,17 +262,17 @@ class Supervisor:
                 slot.ready.clear()
                 _signal(slot, signal.SIGKILL)
 
-    def _do(self, slot: Slot, channel: socket.socket, said: Mapping[str, Any]) -> None:
-        if "listen" in said:
-            host, port = said["listen"]
+    def _do(self, slot: Slot, channel: socket.socket, request: Mapping[str, Any]) -> None:
+        if "listen" in request:
+            host, port = request["listen"]
             try:
                 sockets = self._listeners.of(slot.number, host, port)
             except OSError as e:
                 answer_error(channel, e)
             else:
                 answer_listen(channel, sockets)
-        elif "ready" in said:
-            slot.grace_period_s = said["ready"]
+        elif "ready" in request:
+            slot.grace_period_s = request["ready"]
             if slot.number == 1:
                 self._settles = ()
             self._listeners.set_away(slot.number, is_away=False)

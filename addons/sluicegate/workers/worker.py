@@ -83,10 +83,10 @@ def _settled_with(state_dir: Path, number: int) -> str | None:
         return None
 
 
-def settle(state_dir: Path, worker: Worker | None, store: Callable[[], str], tell: Callable[[Worker], None]) -> None:
-    """Have what is left told in each folder that nobody uses any more. Raises StateError, and what ``store`` and ``tell`` raise.
+def settle(state_dir: Path, worker: Worker | None, store: Callable[[], str], deliver: Callable[[Worker], None]) -> None:
+    """Deliver what is left in each folder that nobody uses any more. Raises StateError, and what ``store`` and ``deliver`` raise.
 
-    ``store`` returns the name of the store that is told: another one knows nothing of what an earlier one was told.
+    ``store`` returns the name of the store that gets it: another one knows nothing of what an earlier one got.
     """
     settles = unsettled(state_dir, worker, store)
     # A supervisor holds the state folder, also while one of its workers is away: that one's folder is not ours then.
@@ -94,7 +94,7 @@ def settle(state_dir: Path, worker: Worker | None, store: Callable[[], str], tel
     try:
         for number in settles:
             # The state folder itself comes first: its journal says up to where its records are complete.
-            tell(Worker(number))
+            deliver(Worker(number))
             if number:
                 write_private(worker_folder(state_dir, number) / SETTLED, store().encode())
     finally:
@@ -104,8 +104,8 @@ def settle(state_dir: Path, worker: Worker | None, store: Callable[[], str], tel
 
 def to_environment(worker: Worker, fd: int) -> str:
     """Return what the variable says, for a worker whose end of the channel is this descriptor."""
-    told = {"number": worker.number, "fd": fd, "settles": worker.settles, "announces": worker.announces}
-    return orjson.dumps(told | {"has_new_token": worker.has_new_token}).decode()
+    description = {"number": worker.number, "fd": fd, "settles": worker.settles, "announces": worker.announces}
+    return orjson.dumps(description | {"has_new_token": worker.has_new_token}).decode()
 
 
 @cache
@@ -116,12 +116,14 @@ def this_worker() -> Worker | None:
 
 def from_environment(env: MutableMapping[str, str]) -> Worker | None:
     """Return the worker that the environment describes, and take that out of it, so that no child believes it."""
-    told = env.pop(VARIABLE, None)
-    if told is None:
+    written = env.pop(VARIABLE, None)
+    if written is None:
         return None
-    said = orjson.loads(told)
-    channel = Channel(socket.socket(fileno=said["fd"]))
-    return Worker(said["number"], channel, tuple(said["settles"]), said["announces"], said["has_new_token"])
+    description = orjson.loads(written)
+    channel = Channel(socket.socket(fileno=description["fd"]))
+    return Worker(
+        description["number"], channel, tuple(description["settles"]), description["announces"], description["has_new_token"]
+    )
 
 
 def unfit(policy: Policy) -> str | None:
@@ -134,5 +136,5 @@ def unfit(policy: Policy) -> str | None:
 
 
 def metrics_memory(state_dir: Path) -> tuple[Path, Path]:
-    """Return the files of what scrapes have been told, the public one last."""
+    """Return the files of what scrapes have reported, the public one last."""
     return state_dir / FOLDER / "metrics.json", state_dir / FOLDER / "metrics-public.json"

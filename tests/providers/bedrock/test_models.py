@@ -7,8 +7,8 @@ import pytest
 from sluicegate.model_names import canonical, is_bedrock_id, matches
 from sluicegate.pricing.prices import Prices
 from sluicegate.providers import PROTOCOLS
-from sluicegate.providers.bedrock.bodies import as_invoke, as_messages
 from sluicegate.providers.bedrock.models import IDS, BedrockIds
+from sluicegate.providers.bedrock.request_body import as_invoke, as_messages
 from sluicegate.providers.known import known_providers
 from sluicegate.request_grammar import path_problem
 

@@ -22,7 +22,7 @@ _WITHOUT_USAGE = b"without usage"
 
 FORM_TAGS = (b"whole", b"events", b"list", _WITHOUT_USAGE)
 
-_SAID = (b"true", b"false")
+_BOOLEANS = (b"true", b"false")
 
 _USUAL_PATH_CHARS = 200
 """Length up to which it is remembered what a path asks for: longer ones nobody sends, unless to fill the memory."""
@@ -54,7 +54,7 @@ def asked_of(facts: RequestFacts, path: str) -> tuple[Asked, str]:
         return _AS_IT_COMES, path
     if shape is None:
         shape = "events" if facts.stream else "whole"
-    if "stream" in members and bytes(members["stream"]) in _SAID:
+    if "stream" in members and bytes(members["stream"]) in _BOOLEANS:
         del members["stream"]
     if dialect != "chat":
         return Asked(dialect, shape), shared

@@ -30,8 +30,8 @@ def as_stream(completion: dict[str, Any], *, has_usage: bool) -> Iterator[bytes]
     head["object"] = "chat.completion.chunk"
     usage = {"usage": None} if has_usage else {}
     for choice in choices:
-        for said in _choices(choice):
-            yield data_event({**head, "choices": [said], **usage})
+        for content in _choices(choice):
+            yield data_event({**head, "choices": [content], **usage})
     if has_usage:
         yield data_event({**head, "choices": [], "usage": completion["usage"]})
     yield DONE
@@ -68,12 +68,12 @@ def _choices(choice: Any) -> Iterator[dict[str, Any]]:
 def _call_pieces(call: Any, number: int) -> Iterator[dict[str, Any]]:
     require(isinstance(call, dict) and call.get("type", "function") in _KINDS, "a call of unknown kind")
     kind = call.get("type", "function")
-    said, piece = call.get(kind), _PIECES[kind]
-    require(isinstance(said, dict) and isinstance(said.get(piece), str) and call.get("index", number) == number, "no call")
-    assert isinstance(said, dict)
-    yield {**call, "index": number, "type": kind, kind: {**said, piece: ""}}
-    if said[piece]:
-        yield {"index": number, kind: {piece: said[piece]}}
+    content, piece = call.get(kind), _PIECES[kind]
+    require(isinstance(content, dict) and isinstance(content.get(piece), str) and call.get("index", number) == number, "no call")
+    assert isinstance(content, dict)
+    yield {**call, "index": number, "type": kind, kind: {**content, piece: ""}}
+    if content[piece]:
+        yield {"index": number, kind: {piece: content[piece]}}
 
 
 def as_whole(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -99,9 +99,9 @@ def as_whole(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {**whole, "object": "chat.completion", "choices": finished, "usage": usage}
 
 
-def _add_choice(choice: dict[str, Any], said: dict[str, Any]) -> None:
+def _add_choice(choice: dict[str, Any], content: dict[str, Any]) -> None:
     message = choice.setdefault("message", {})
-    for name, value in said.items():
+    for name, value in content.items():
         if name == "logprobs" and value is not None:
             require(isinstance(value, dict), "logprobs of unknown form")
             known = choice.get("logprobs") or {}
@@ -133,20 +133,20 @@ def _add_call(calls: dict[int, dict[str, Any]], entry: Any) -> None:
     call = calls.setdefault(entry["index"], {})
     for name, value in entry.items():
         if name in _KINDS and isinstance(value, dict):
-            said = call.setdefault(name, {})
+            content = call.setdefault(name, {})
             for inner, more in value.items():
                 if inner == _PIECES[name] and isinstance(more, str):
-                    said[inner] = said.get(inner, "") + more
+                    content[inner] = content.get(inner, "") + more
                 elif not _is_nothing(more):
-                    put(said, inner, more)
+                    put(content, inner, more)
         elif name != "index" and not _is_nothing(value):
             put(call, name, value)
 
 
 def _finished(index: int, choice: dict[str, Any]) -> dict[str, Any]:
-    said = dict(choice["message"])
-    calls = said.pop("tool_calls", {})
-    message = {"role": "assistant", "content": None, "refusal": None, **said}
+    content = dict(choice["message"])
+    calls = content.pop("tool_calls", {})
+    message = {"role": "assistant", "content": None, "refusal": None, **content}
     if calls:
         require(sorted(calls) == list(range(len(calls))), "calls out of order")
         message |= {"content": message["content"] or None, "tool_calls": [_whole_call(call) for _, call in sorted(calls.items())]}

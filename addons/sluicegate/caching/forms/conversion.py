@@ -69,7 +69,7 @@ def converted(body: bytes, asked: Asked) -> bytes | None:
         return None
     try:
         made = _made(body, asked.dialect, asked)
-        require(_said(asked.dialect, body) == _said(asked.dialect, made), "the other form says something else")
+        require(_content_of(asked.dialect, body) == _content_of(asked.dialect, made), "the other form says something else")
         is_billed_alike = not asked.has_usage or usage_in(asked.dialect, body) == usage_in(asked.dialect, made)
         require(is_billed_alike, "the other form is billed otherwise")
     except (LossyError, RecursionError):
@@ -127,7 +127,7 @@ def usage_in(dialect: Dialect, body: bytes) -> Usage | None:
     return reader.finish().usage
 
 
-def _said(dialect: Dialect, body: bytes) -> tuple[object, ...]:
+def _content_of(dialect: Dialect, body: bytes) -> tuple[object, ...]:
     """Return what an answer says in any form of it, by the reader that translates it. Raises LossyError for one that has failed."""
     reading = AnswerReading(dialect, Grammar(ToolNames(dialect), "", lambda: 0))
     events = reading.whole(body) if shape_of(body) == "whole" else [*reading.feed(body), *reading.end()]

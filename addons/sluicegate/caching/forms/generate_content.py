@@ -21,9 +21,9 @@ def as_whole(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
                 whole[name] = value
             elif name != "candidates":
                 put(whole, name, value)
-        said = chunk.get("candidates") or []
-        require(isinstance(said, list) and all(isinstance(candidate, dict) for candidate in said), "candidates are no list")
-        for candidate in said:
+        given = chunk.get("candidates") or []
+        require(isinstance(given, list) and all(isinstance(candidate, dict) for candidate in given), "candidates is not a list")
+        for candidate in given:
             index = candidate.get("index", 0)
             require(isinstance(index, int), "a candidate without a number")
             _add(candidates.setdefault(index, {}), candidate)
@@ -31,8 +31,8 @@ def as_whole(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"candidates": [candidate for _, candidate in sorted(candidates.items())], **whole}
 
 
-def _add(candidate: dict[str, Any], said: dict[str, Any]) -> None:
-    for name, value in said.items():
+def _add(candidate: dict[str, Any], given: dict[str, Any]) -> None:
+    for name, value in given.items():
         if name == "content" and isinstance(value, dict):
             content = candidate.setdefault("content", {"parts": []})
             for inner, part in value.items():

@@ -15,7 +15,7 @@ _EMPTIED = {"text": ("text",), "thinking": ("thinking", "signature"), "redacted_
 """What a block's start leaves out, by its type."""
 
 _LATE = ("stop_reason", "stop_sequence")
-_LATE_IF_SAID = ("stop_details", "container")
+_LATE_IF_PRESENT = ("stop_details", "container")
 
 
 def as_stream(message: dict[str, Any]) -> Iterator[bytes]:
@@ -35,7 +35,7 @@ def as_stream(message: dict[str, Any]) -> Iterator[bytes]:
         for delta in _deltas(block):
             yield _event("content_block_delta", index=index, delta=delta)
         yield _event("content_block_stop", index=index)
-    late = {name: message.get(name) for name in _LATE} | {name: message[name] for name in _LATE_IF_SAID if message.get(name)}
+    late = {name: message.get(name) for name in _LATE} | {name: message[name] for name in _LATE_IF_PRESENT if message.get(name)}
     yield _event("message_delta", delta=late, usage=message.get("usage"))
     yield _event("message_stop")
 
@@ -100,17 +100,17 @@ def _add(block: dict[str, Any], delta: Any, inputs: dict[int, str], index: int) 
 
 def _end(message: dict[str, Any], value: dict[str, Any]) -> None:
     """Add what the end of a stream says: counts there are the last word, where they are said."""
-    for name, said in value.items():
+    for name, reported in value.items():
         if name == "delta":
-            require(isinstance(said, dict), "an end of unknown form")
-            for inner, late in said.items():
+            require(isinstance(reported, dict), "an end of unknown form")
+            for inner, late in reported.items():
                 put(message, inner, late)
         elif name == "usage":
-            require(isinstance(said, dict), "a usage of unknown form")
-            known = {inner: count for inner, count in said.items() if count is not None}
-            message["usage"] = {**said, **(message.get("usage") or {}), **known}
+            require(isinstance(reported, dict), "a usage of unknown form")
+            known = {inner: count for inner, count in reported.items() if count is not None}
+            message["usage"] = {**reported, **(message.get("usage") or {}), **known}
         elif name != "type":
-            put(message, name, said)
+            put(message, name, reported)
 
 
 def _event(kind: str, **fields: Any) -> bytes:

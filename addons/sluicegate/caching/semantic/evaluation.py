@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sluicegate.caching.semantic import guard, questions
+from sluicegate.caching.semantic import lexical_guard, questions
 from sluicegate.caching.semantic.pairs import Pair
 
 CONFIDENCE = 0.95
@@ -46,7 +46,7 @@ def evaluate(pairs: Sequence[Pair], threshold: float, embed: Callable[[list[str]
     read = [(questions.read(pair.a), questions.read(pair.b)) for pair in pairs]
     of_read = embed([question.text for both in read for question in both])
     near = [_similarity(vectors, at) >= threshold for at in range(len(pairs))]
-    passed = [guard.difference(*both) is None for both in read]
+    passed = [lexical_guard.difference(*both) is None for both in read]
     found = [ok and _similarity(of_read, at) >= threshold for at, ok in enumerate(passed)]
     rules = {"similarity": near, "guard": passed, "both": found}
     return [_result(rule, pairs, hits) for rule, hits in rules.items()]

@@ -67,8 +67,8 @@ class Evidence:
         """Note one comparison."""
         self._bounds.clear()
         _, log_right, log_wrong, _ = _table(_bin(similarity))
-        told = log_right if agreed else log_wrong
-        self._likelihoods = [likelihood + more for likelihood, more in zip(self._likelihoods, told, strict=True)]
+        evidence = log_right if agreed else log_wrong
+        self._likelihoods = [likelihood + more for likelihood, more in zip(self._likelihoods, evidence, strict=True)]
         self.agreed += agreed
         self.disagreed += not agreed
 

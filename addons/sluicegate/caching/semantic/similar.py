@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sluicegate.caching.entry import Owner
-from sluicegate.caching.semantic import guard
+from sluicegate.caching.semantic import lexical_guard
 from sluicegate.caching.semantic.learning import Evidence, Experience
 from sluicegate.caching.semantic.questions import Question, read
 
@@ -87,7 +87,7 @@ class SimilarQuestions:
             similarity, known = round(float(similarities[at]), 6), space.known[at]
             if similarity < threshold:
                 return None
-            if now < known.until and guard.difference(question, known.question) is None:
+            if now < known.until and lexical_guard.difference(question, known.question) is None:
                 exploration = self._of(owner).exploration(known.evidence, similarity, error_bound)
                 return Candidate(known.answer.key, similarity, self._chance() >= exploration, owner, known.evidence)
         return None

@@ -89,7 +89,7 @@ class Erasing:
         if outcome.waits_for is None:
             rewrite_store(self.erasures.session, person, self.erase_entry)
             logger.warning("Erased %s here, as the fleet was asked to: %d calls", person.pseudonym, outcome.calls)
-        self.erasures.tell(person.pseudonym, self._node(), outcome.calls, outcome.waits_for)
+        self.erasures.report(person.pseudonym, self._node(), outcome.calls, outcome.waits_for)
 
     def without_erased(self, records: Iterable[Record]) -> list[Record]:
         """Return records that have come, without whoever is being erased."""

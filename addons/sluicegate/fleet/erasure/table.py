@@ -25,7 +25,7 @@ _OPEN = """
 SELECT e.id, e.who, e.person::text, o.done_at FROM erasures e LEFT JOIN erasures_on_nodes o ON o.erasure = e.id AND o.node = %s
 WHERE e.person IS NOT NULL ORDER BY e.begun_at
 """
-_TELL = f"""
+_REPORT = f"""
 INSERT INTO erasures_on_nodes VALUES (%s, %s, CASE WHEN %s::text IS NULL THEN {_NOW} END, %s, %s)
 ON CONFLICT (erasure, node) DO UPDATE SET done_at = excluded.done_at, calls = excluded.calls, waits_for = excluded.waits_for
 """  # noqa: S608
@@ -68,7 +68,7 @@ class Erasures:
 
     def begin(self, person: Person, who: str, node: str) -> None:
         """Ask every node to erase a person; a second time changes nothing but what is known of them."""
-        self.session.ask(_BEGIN, person.pseudonym, who, node, person.pseudonym, orjson.dumps(_told(person)).decode())
+        self.session.ask(_BEGIN, person.pseudonym, who, node, person.pseudonym, orjson.dumps(_fields_of(person)).decode())
 
     def open_for(self, node: str) -> list[OpenErasure]:
         """Return the erasures that are not done everywhere, in their order."""
@@ -78,11 +78,11 @@ class Erasures:
             self.session.ask(_FINISH)
         return [OpenErasure(i, who, _person(orjson.loads(text)), done_at is not None) for i, who, text, done_at in rows]
 
-    def tell(self, erasure: str, node: str, calls: int, waits_for: str | None = None) -> None:
+    def report(self, erasure: str, node: str, calls: int, waits_for: str | None = None) -> None:
         """Note that a node has carried an erasure out, or what it ``waits_for``. With the last one the person is forgotten."""
 
         def work(conn: psycopg.Connection) -> None:
-            conn.execute(_TELL, (erasure, node, waits_for, calls, waits_for))
+            conn.execute(_REPORT, (erasure, node, waits_for, calls, waits_for))
             conn.execute(_FINISH.encode())
 
         self.session.run(work)
@@ -94,7 +94,7 @@ class Erasures:
         return [dict(zip(names, row[:-1], strict=True)) | {"nodes": orjson.loads(row[-1])} for row in rows]
 
 
-def _told(person: Person) -> dict[str, Any]:
+def _fields_of(person: Person) -> dict[str, Any]:
     return {
         "user_id": person.user_id,
         "pseudonym": person.pseudonym,
@@ -105,8 +105,13 @@ def _told(person: Person) -> dict[str, Any]:
     }
 
 
-def _person(told: Mapping[str, Any]) -> Person:
-    labels = frozenset((name, value) for name, value in told["group_labels"])
+def _person(fields: Mapping[str, Any]) -> Person:
+    labels = frozenset((name, value) for name, value in fields["group_labels"])
     return Person(
-        told["user_id"], told["pseudonym"], told["keys"], tuple(told["names"]), frozenset(told["shared"]), group_labels=labels
+        fields["user_id"],
+        fields["pseudonym"],
+        fields["keys"],
+        tuple(fields["names"]),
+        frozenset(fields["shared"]),
+        group_labels=labels,
     )

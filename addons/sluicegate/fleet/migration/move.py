@@ -106,7 +106,7 @@ class Move:
 
     def __init__(self, files: Files, connect: Callable[[], psycopg.Connection], progress: Callable[[str], None]) -> None:
         self._files, self._connect, self._progress = files, connect, progress
-        self._said_at = time.monotonic()
+        self._progress_at = time.monotonic()
         self.here: Sums = {}
         self.there: Sums = {}
         self.differences: list[str] = []
@@ -122,7 +122,7 @@ class Move:
             standing.join(store)
             made = list(standing.shared.corrections.waiting)
             correct(store, made)
-            standing.shared.corrections.told(made)
+            standing.shared.corrections.confirm(made)
             noted = self._move_rows(records, is_known=is_known)
             store.leave(standing.report())
             files.store.write(files.ledger.take_changes())
@@ -179,9 +179,9 @@ class Move:
         while rows := conn.execute(_OWN, (after, RECORDS_PER_BATCH)).fetchall():
             self._move_batch(records, [from_row(row[1:]) for row in rows])
             after, done = rows[-1][0], done + len(rows)
-            if time.monotonic() - self._said_at >= PROGRESS_S:
+            if time.monotonic() - self._progress_at >= PROGRESS_S:
                 self._progress(f"records: {done:,} of {total:,}")
-                self._said_at = time.monotonic()
+                self._progress_at = time.monotonic()
         return int(after)
 
     def _move_batch(self, records: Records, batch: list[Record]) -> None:

@@ -33,13 +33,13 @@ STOP_TIMEOUT_S = 5.0
 """Seconds that ``stop`` waits for what is under way."""
 
 
-class Told(Protocol):
+class Notified(Protocol):
     """A node that is told of new policies by the store."""
 
     on_policy: Callable[[], None]
 
 
-def open_history(source: PolicySource, revisions: Revisions, first: ActivePolicy, fleet: Told | None) -> History | StoreHistory:
+def open_history(source: PolicySource, revisions: Revisions, first: ActivePolicy, fleet: Notified | None) -> History | StoreHistory:
     """Return what records the policies that come into force, wherever the policy is kept."""
     if not isinstance(source, StoreSource):
         return History(revisions, first)

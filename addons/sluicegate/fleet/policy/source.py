@@ -54,7 +54,7 @@ class StoreSource:
 
     def open(self) -> None:
         """Get the policy for the first time: from the store, or the copy while that is away. Raises PolicyError."""
-        end, is_told = time.monotonic() + START_TIMEOUT_S, False
+        end, is_announced = time.monotonic() + START_TIMEOUT_S, False
         while not self.fetch():
             self._held = self._held or copy.load(self.state_dir)
             if self._held is not None:
@@ -67,9 +67,9 @@ class StoreSource:
                 return
             if time.monotonic() >= end:
                 raise PolicyError([Problem(str(self.local), 0, "policy.source", f"the store cannot be reached: {self.error}")])
-            if not is_told:
+            if not is_announced:
                 logger.warning("The store of the policy cannot be reached; trying for %d s: %s", START_TIMEOUT_S, self.error)
-                is_told = True
+                is_announced = True
             time.sleep(START_PAUSE_S)
 
     def fetch(self) -> bool:

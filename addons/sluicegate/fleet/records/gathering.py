@@ -152,10 +152,10 @@ class Gathering(Rounds):
             ("adjustments", "number", adjusted),
             ("connections", "rowid", read_meta(own, GATHERED_CONNECTION)),
         ):
-            told = f"FROM {table} WHERE {number} < ?"
+            condition = f"FROM {table} WHERE {number} < ?"
             # Not even the lock is taken where there is nothing to delete: calls are written to the same file.
-            if own.execute(f"SELECT 1 {told} LIMIT 1", (gathered,)).fetchone():
-                own.execute(f"DELETE {told}", (gathered,))
+            if own.execute(f"SELECT 1 {condition} LIMIT 1", (gathered,)).fetchone():
+                own.execute(f"DELETE {condition}", (gathered,))
 
 
 def _copy(shared: sqlite3.Connection, after: int, last: int, count: int) -> bool:

@@ -22,7 +22,7 @@ class Run(Protocol):
 class Engine(Protocol):
     """A database. After an error the next transaction connects again."""
 
-    tells: bool
+    can_notify: bool
     """Whether it can tell a node something by itself, without being asked."""
 
     def transaction(self, *, alone: bool = False) -> AbstractContextManager[Run]:

@@ -34,8 +34,8 @@ def channel_of(node: str) -> str:
 class Notices:
     """The thread. ``told`` has by channel what is called, in this thread; it must be quick."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection], told: Mapping[str, Callable[[], None]]) -> None:
-        self._connect, self._told = connect, told
+    def __init__(self, connect: Callable[[], psycopg.Connection], callbacks: Mapping[str, Callable[[], None]]) -> None:
+        self._connect, self._callbacks = connect, callbacks
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluicegate-notices", daemon=True)
         self.received = 0
@@ -58,11 +58,11 @@ class Notices:
         while not self._stop.is_set():
             try:
                 with self._connect() as conn:
-                    for channel in self._told:
+                    for channel in self._callbacks:
                         conn.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
                     pause_s, self.is_listening = FIRST_PAUSE_S, True
                     # Whatever was told while there was no connection.
-                    for look in self._told.values():
+                    for look in self._callbacks.values():
                         look()
                     self._listen(conn)
             except psycopg.Error as e:
@@ -76,7 +76,7 @@ class Notices:
         while not self._stop.is_set():
             for notice in conn.notifies(timeout=LOOK_S):
                 self.received += 1
-                if (look := self._told.get(notice.channel)) is not None:
+                if (look := self._callbacks.get(notice.channel)) is not None:
                     look()
                 if self._stop.is_set():
                     return

@@ -42,7 +42,7 @@ MIGRATION_TIMEOUT_MS = 600_000
 class PostgresEngine:
     """One connection."""
 
-    tells = True
+    can_notify = True
 
     def __init__(self, connect: Callable[[], psycopg.Connection], clock: Callable[[], int] | None = None) -> None:
         self._connect, self._clock = connect, clock

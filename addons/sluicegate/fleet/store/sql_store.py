@@ -161,8 +161,8 @@ class SqlStore(AlertClaims):
         answers = [decision.answer for decision in judged.values()]
         if refused := sorted((a.counter, a.start) for a in answers if not a.allowed and a.slack_elsewhere > 0):
             batch.append((sql.TIGHTEN, (TIGHT_MS, _json(refused))))
-            if self._engine.tells:
-                batch.append((sql.TELL_HOLDERS, (_json(refused), node.id)))
+            if self._engine.can_notify:
+                batch.append((sql.NOTIFY_HOLDERS, (_json(refused), node.id)))
         if holds:
             rows_of_holds = [(h.call_id, orjson.dumps(h.charges).decode(), orjson.dumps(h.draft).decode()) for h in holds]
             batch.append((sql.PUT_HOLDS, (node.id, _json(rows_of_holds))))

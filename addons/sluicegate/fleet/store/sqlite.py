@@ -21,7 +21,7 @@ BUSY_TIMEOUT_MS = 2_000
 class SqliteEngine:
     """One connection to the file."""
 
-    tells = False
+    can_notify = False
 
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         self._path, self._clock = path, clock

@@ -84,7 +84,7 @@ SELECT p.counter, p.starts_at FROM tight t JOIN fleet_positions p ON p.counter =
 WHERE p.node = ? AND p.granted > p.spent + p.held ORDER BY 1, 2
 """
 
-TELL_HOLDERS = """
+NOTIFY_HOLDERS = """
 SELECT pg_notify('sluicegate_' || left(h.node, 50), '') FROM (
   SELECT DISTINCT p.node FROM fleet_positions p
   WHERE (p.counter, p.starts_at) IN (SELECT [[0]], CAST([[1]] AS bigint) FROM {each})

@@ -171,8 +171,8 @@ def _require_whole(work: Path) -> None:
     for name in (*DATABASES, WORKERS_STORE):
         for file in work.glob(f"*/{name}"):
             with connection(file, "ro") as conn:
-                if (said := conn.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                    raise ArchiveError(f"the backup's {name} is damaged: {said}; take another backup")
+                if (finding := conn.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                    raise ArchiveError(f"the backup's {name} is damaged: {finding}; take another backup")
 
 
 def _move(file: Path, target: Path) -> None:

@@ -143,7 +143,7 @@ def _operator(now: Mapping[str, Any] | None, then: dict[str, Any], since: Since)
 # -- differences in words ---------------------------------------------------------------------------------------------
 
 
-def _differences(now: Sequence[Document], then: Sequence[Document], said: Collection[tuple[str, str]]) -> Iterator[Effect]:
+def _differences(now: Sequence[Document], then: Sequence[Document], reported: Collection[tuple[str, str]]) -> Iterator[Effect]:
     """Yield what differs, except for what ``said`` has of the entities' own being there."""
     named = {k.name: (k.singular, k.singular.replace("_", " ")) for k in KINDS.values()} | {"operators": ("operator", "operator")}
     for section, (kind, label) in named.items():
@@ -151,12 +151,12 @@ def _differences(now: Sequence[Document], then: Sequence[Document], said: Collec
         label = "key" if kind == "virtual_key" else label
         for name in {**old, **new}:
             before, after = old.get(name), new.get(name)
-            if before is None and (kind, name) not in said:
+            if before is None and (kind, name) not in reported:
                 yield Effect(kind, name, f"brings back {label} {name}, which is gone now", True)
             elif after is None:
                 yield Effect(kind, name, f"deletes {label} {name}", kind not in ("virtual_key", "operator"))
             elif before is not None and before != after:
-                skipped = ("is_active", "expires_at", "role") if (kind, name) in said else ()
+                skipped = ("is_active", "expires_at", "role") if (kind, name) in reported else ()
                 yield from _changes(kind, name, f"{label} {name}", before, after, skipped)
     for section in {**_sections(now), **_sections(then)}:
         before, after = _sections(now).get(section), _sections(then).get(section)

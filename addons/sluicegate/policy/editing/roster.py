@@ -288,8 +288,8 @@ class _Roster:
         entry = self.draft.entries(KINDS["projects"]).get(project.get("project_id") or "")
         of_project = (entry.after or {}) if entry is not None else {}
         own = {n: (user.after or {}).get(n) for n in ("team_id", "customer_id")}
-        says_otherwise = any(of_project.get(n) is not None for n in own) and any(own.values())
-        return own if says_otherwise else dict.fromkeys(own)
+        names_another = any(of_project.get(n) is not None for n in own) and any(own.values())
+        return own if names_another else dict.fromkeys(own)
 
 
 def _column_of(field: str) -> str | None:

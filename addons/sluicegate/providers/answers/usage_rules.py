@@ -49,7 +49,7 @@ class ReportedCost:
 class UsageRules:
     """What a provider does differently from the protocol it speaks."""
 
-    reasoning_beside: bool = False
+    reasoning_separate: bool = False
     """Whether reasoning is not part of the output, but billed beside it."""
     cost: ReportedCost | None = None
     """Where its answers say what they cost; None if they don't."""

@@ -65,14 +65,14 @@ class TokenCounts(ReportedCounts):
     def usage(self, model: str | None, tools: ToolRequests) -> Usage:
         """Return what is billed: cached input apart from the prompt it is part of, what tools read as further input."""
         prompt, cached, tool_use = (self[name] for name in _INPUT)
-        is_beside = cached > prompt
+        is_separate = cached > prompt
         return Usage(
-            input_tokens=(prompt if is_beside else prompt - cached) + tool_use,
+            input_tokens=(prompt if is_separate else prompt - cached) + tool_use,
             output_tokens=self.output,
             cache_read_tokens=cached,
             model=model,
             service_tier=self._service_tier,
-            estimated=is_beside or self._has_other_rates,
+            estimated=is_separate or self._has_other_rates,
             **tools._asdict(),
         )
 

@@ -32,9 +32,9 @@ def measure_choice(choice: dict[str, Any], deliver: Deliver, delivered: Delivere
         deliver(message.get("refusal"))
         _measure_reasoning(message, deliver, delivered)
         for call in (*objects(message.get("tool_calls")), {"function": message.get("function_call")}):
-            for said in objects([call.get("function"), call.get("custom")]):
+            for body in objects([call.get("function"), call.get("custom")]):
                 for name in ("name", "arguments", "input"):
-                    deliver(said.get(name))
+                    deliver(body.get(name))
         audio = message.get("audio")
         if isinstance(audio, dict):
             # Speech is billed by its length, of which the words are only a part.
@@ -107,13 +107,13 @@ class ResponseText:
         part = event.get("part")
         if isinstance(part, dict):
             name = _PART_NAMES.get(str(part.get("type")), stem)
-            said = part.get("text") or part.get("refusal")
+            text = part.get("text") or part.get("refusal")
         else:
             name = _PART_NAMES.get(stem, stem)
-            said = next((event[n] for n in _SPOKEN_TWICE[not is_delta :] if isinstance(event.get(n), str)), None)
+            text = next((event[n] for n in _SPOKEN_TWICE[not is_delta :] if isinstance(event.get(n), str)), None)
         number = next((event[n] for n in ("content_index", "summary_index", "command_index") if n in event), 0)
         key = (self._position(event), name, number)
-        self._count(key, *((said, None) if is_delta else (None, said)))
+        self._count(key, *((text, None) if is_delta else (None, text)))
 
     def measure_output(self, output: Any) -> None:
         """Count what the items of a whole response add to what their events have said."""
@@ -147,8 +147,8 @@ class ResponseText:
                 pass
             case _:
                 # Searches, computer and shell calls, and what is not known yet.
-                said = item.get("action", item.get("operation"))
-                self._whole(position, action=json_text(said) if isinstance(said, dict) else None)
+                action = item.get("action", item.get("operation"))
+                self._whole(position, action=json_text(action) if isinstance(action, dict) else None)
 
     def _whole_parts(self, position: Any, name: str, parts: Any, fields: Iterable[str]) -> None:
         for number, part in enumerate(objects(parts)):

@@ -43,25 +43,25 @@ class TokenCounts(ReportedCounts):
         """Return what is billed, with cached input apart: OpenAI counts it, and cache writes, as part of the input."""
         prompt, cached, written = (self[name] for name in _INPUT)
         # A gateway that counts cached input beside the prompt, as other providers do, is believed: that is dearer.
-        is_beside = cached + written > prompt
+        is_separate = cached + written > prompt
         return Usage(
-            input_tokens=prompt if is_beside else prompt - cached - written,
-            output_tokens=self["output"] + self._reasoning_beside(),
+            input_tokens=prompt if is_separate else prompt - cached - written,
+            output_tokens=self["output"] + self._separate_reasoning(),
             cache_read_tokens=cached,
             cache_write_5m_tokens=written,
             model=model,
             service_tier=service_tier,
             # No table has the rates of sound.
-            estimated=is_beside or self["sound"] > 0,
+            estimated=is_separate or self["sound"] > 0,
             **tools._asdict(),
         )
 
-    def _reasoning_beside(self) -> int:
+    def _separate_reasoning(self) -> int:
         """Return the reasoning that is not in the output: OpenAI includes it, some others add it to the total alone."""
         reasoning, rest = self["reasoning"], self["total"] - self["prompt"] - self["output"]
         # Where the total says nothing, a provider that is known to leave it out is taken at its word.
-        is_beside = reasoning == rest or (self._rules.reasoning_beside and "total" not in self)
-        return reasoning if is_beside else 0
+        is_separate = reasoning == rest or (self._rules.reasoning_separate and "total" not in self)
+        return reasoning if is_separate else 0
 
 
 def _fields_of(usage: Fields) -> Iterable[tuple[str, Any]]:

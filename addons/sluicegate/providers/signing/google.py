@@ -180,8 +180,8 @@ def _is_google_s(uri: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     """Return Google's word for what it did not accept, such as invalid_grant, else the kind of error."""
-    said = error.args[1].get("error") if len(error.args) > 1 and isinstance(error.args[1], dict) else None
-    return said if isinstance(said, str) and said.replace("_", "").isalnum() and len(said) < 64 else type(error).__name__
+    code = error.args[1].get("error") if len(error.args) > 1 and isinstance(error.args[1], dict) else None
+    return code if isinstance(code, str) and code.replace("_", "").isalnum() and len(code) < 64 else type(error).__name__
 
 
 def _email(info: str) -> str:

@@ -12,8 +12,8 @@ from sluicegate.providers.anthropic.request import read_request as read_messages
 from sluicegate.providers.base import AuthForm, ProtocolName
 from sluicegate.providers.gemini.answer import GeminiUsage
 from sluicegate.providers.gemini.request import read_request as read_generate_content
-from sluicegate.providers.vertex.bodies import with_model
 from sluicegate.providers.vertex.paths import COUNT, Named, named_in, publisher_of
+from sluicegate.providers.vertex.request_body import with_model
 from sluicegate.values import RequestFacts
 
 STREAMING = "streamRawPredict"

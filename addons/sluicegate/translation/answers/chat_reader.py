@@ -105,17 +105,17 @@ class ChatReader(AnswerReader):
         # Groq's name for it in a stream.
         self._usage.report(dict_of(value.get("x_groq")).get("usage"))
 
-    def _choice(self, choice: dict[str, Any], said: dict[str, Any]) -> Iterator[Event]:
-        yield from self._reasoning.read(said)
-        yield from self._content(said.get("content"))
-        if refusal := text_of(said.get("refusal")):
+    def _choice(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[Event]:
+        yield from self._reasoning.read(delta)
+        yield from self._content(delta.get("content"))
+        if refusal := text_of(delta.get("refusal")):
             yield RefusalDelta(refusal)
-        calls = dicts_in(said.get("tool_calls"))
-        if calls or said.get("function_call"):
+        calls = dicts_in(delta.get("tool_calls"))
+        if calls or delta.get("function_call"):
             yield from self._reasoning.end()
         for call in calls:
             yield from self._call(call)
-        if isinstance(legacy := said.get("function_call"), dict):
+        if isinstance(legacy := delta.get("function_call"), dict):
             yield from self._call({"index": 0, "function": legacy})
         self._usage.report(choice.get("usage"))
         if reason := text_of(choice.get("finish_reason")):
@@ -150,17 +150,17 @@ class ChatReader(AnswerReader):
 
     def _call(self, entry: dict[str, Any]) -> Iterator[Event]:
         custom = entry.get("custom")
-        said = dict_of(custom if isinstance(custom, dict) else entry.get("function"))
-        call = self._call_of(entry, text_of(said.get("name")))
+        body = dict_of(custom if isinstance(custom, dict) else entry.get("function"))
+        call = self._call_of(entry, text_of(body.get("name")))
         if isinstance(custom, dict) and call.custom is None:
             call.custom = CustomInput()
         call.id = call.id or text_of(entry.get("id"))
-        arguments = said.get("input") if isinstance(custom, dict) else said.get("arguments")
+        arguments = body.get("input") if isinstance(custom, dict) else body.get("arguments")
         if isinstance(arguments, dict | list):
             arguments = json.dumps(arguments, ensure_ascii=False)
         text = call.waiting + text_of(arguments)
         if not call.name:
-            call.name, call.waiting = text_of(said.get("name")), text
+            call.name, call.waiting = text_of(body.get("name")), text
             if not call.name:
                 return
             yield ToolCallStarted(call.index, call.id, call.name)

@@ -124,10 +124,10 @@ def _message_of(error: Mapping[str, Any]) -> str:
             return str(error[name])
     # As FastAPI says what is wrong with a request: vLLM, Text Generation Inference and others are built on it.
     problems = error.get("detail")
-    said = (
+    parts = (
         [p["msg"] for p in problems if isinstance(p, dict) and isinstance(p.get("msg"), str)] if isinstance(problems, list) else []
     )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def _status_in(error: Mapping[str, Any]) -> int:

@@ -23,9 +23,9 @@ class ReasoningText:
         self._details: list[dict[str, Any]] = []
         self._is_open = False
 
-    def read(self, said: dict[str, Any]) -> Iterator[Event]:
+    def read(self, delta: dict[str, Any]) -> Iterator[Event]:
         """Yield the reasoning in a delta or a message."""
-        details = dicts_in(said.get("reasoning_details"))
+        details = dicts_in(delta.get("reasoning_details"))
         texts = [text_of(d.get("text")) or text_of(d.get("summary")) for d in details]
         for detail in details:
             self._keep(detail)
@@ -35,7 +35,7 @@ class ReasoningText:
             yield from self._delta("".join(texts), "reasoning_details")
             return
         for field in _FIELDS:
-            if text := text_of(said.get(field)):
+            if text := text_of(delta.get(field)):
                 yield from self._delta(text, field)
                 return
 

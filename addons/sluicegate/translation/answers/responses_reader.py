@@ -156,8 +156,8 @@ class ResponsesReader(AnswerReader):
 
     def _whole_reasoning(self, index: int, item: dict[str, Any]) -> Iterator[Event]:
         for subject, texts in (("reasoning_summary_text", item.get("summary")), ("reasoning_text", item.get("content"))):
-            for part, said in enumerate(dicts_in(texts)):
-                yield from self._rest(index, subject, part, text_of(said.get("text")))
+            for part, entry in enumerate(dicts_in(texts)):
+                yield from self._rest(index, subject, part, text_of(entry.get("text")))
         if encrypted := text_of(item.get("encrypted_content")):
             yield ThinkingOpaque(Opaque("responses", encrypted, id=text_of(item.get("id"))))
 

@@ -82,7 +82,7 @@ def _messages(items: list[Any], tools: dict[str, Tool]) -> tuple[Message, ...]:
             case "user":
                 found.append(Message("user", _content(message, where)))
             case "assistant":
-                found.append(Message("assistant", _said(message, where, i, tools)))
+                found.append(Message("assistant", _assistant_parts(message, where, i, tools)))
                 legacy = f"call_{i}"
             case "tool":
                 call_id = as_text(message.get("tool_call_id"), f"{where}.tool_call_id")
@@ -149,7 +149,7 @@ def _cache(part: Fields, where: str) -> CacheMark:
     return "1h" if as_object(mark, f"{where}.cache_control").get("ttl") == "1h" else "5m"
 
 
-def _said(message: Fields, where: str, number: int, tools: dict[str, Tool]) -> tuple[Part, ...]:
+def _assistant_parts(message: Fields, where: str, number: int, tools: dict[str, Tool]) -> tuple[Part, ...]:
     """Return what the model said and called: its thoughts first, its calls last."""
     if message.get("audio") is not None:
         refuse(f"{where}.audio", "is stored at the provider, which another provider does not have")

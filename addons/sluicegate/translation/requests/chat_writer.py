@@ -147,19 +147,19 @@ class _Writer:
         ``under_way`` tells whether the message belongs to the turn that this call goes on with.
         """
         if message.role == "assistant":
-            return self.said(message.parts, under_way)
+            return self.assistant_blocks(message.parts, under_way)
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         found: list[Block] = [
             {"role": "tool", "tool_call_id": self.id(part.call_id), "content": result_text(part)} for part in results
         ]
-        beside: list[Part] = []
+        separate: list[Part] = []
         for result in results:
             shown = [part for part in result.parts if _text_of(part) is None]
             if shown:
-                beside += [Text(f"What the tool '{result.name}' returned for the call '{self.id(result.call_id)}':"), *shown]
+                separate += [Text(f"What the tool '{result.name}' returned for the call '{self.id(result.call_id)}':"), *shown]
         rest = [part for part in message.parts if not isinstance(part, ToolResult)]
-        if beside or rest:
-            found.append({"role": "user" if beside else message.role, "content": self.content([*beside, *rest])})
+        if separate or rest:
+            found.append({"role": "user" if separate else message.role, "content": self.content([*separate, *rest])})
         return found
 
     def content(self, parts: Iterable[Part]) -> str | list[Block]:
@@ -168,7 +168,7 @@ class _Writer:
         texts = [part for part in plain if isinstance(part, Text)]
         return joined(texts) if len(texts) == len(plain) else [_block(part) for part in plain]
 
-    def said(self, parts: tuple[Part, ...], under_way: bool) -> list[Block]:
+    def assistant_blocks(self, parts: tuple[Part, ...], under_way: bool) -> list[Block]:
         texts = [part for part in parts if isinstance(part, Text)]
         calls = [self.call(part) for part in parts if isinstance(part, ToolCall)]
         if not texts and not calls:

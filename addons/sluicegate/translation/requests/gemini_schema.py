@@ -51,21 +51,21 @@ class _Writer:
             target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
         if reference in seen or not reference.startswith("#") or not isinstance(target, Mapping):
             return {"type": "OBJECT"}
-        beside: Schema = {key: value for key, value in schema.items() if key in ("title", "description")}
-        return self.write({**target, **beside}, (*seen, reference))
+        annotations: Schema = {key: value for key, value in schema.items() if key in ("title", "description")}
+        return self.write({**target, **annotations}, (*seen, reference))
 
     def _any_of(self, schema: Schema, branches: list[Any], seen: tuple[str, ...]) -> Schema:
         real = [branch for branch in branches if not (isinstance(branch, Mapping) and branch.get("type") == "null")]
-        beside: Schema = {key: schema[key] for key in ("title", "description") if key in schema}
+        annotations: Schema = {key: schema[key] for key in ("title", "description") if key in schema}
         if not real:
-            return {"type": "STRING", "nullable": True, **beside}
+            return {"type": "STRING", "nullable": True, **annotations}
         written = [self.write(branch, seen) for branch in real]
         if len(written) < len(branches):
             written = [{**branch, "nullable": True} for branch in written]
         if len(written) == 1:
-            return {**written[0], **beside}
+            return {**written[0], **annotations}
         # Beside anyOf no other field may stand, so the description goes to the first branch.
-        written[0] = {**beside, **written[0]}
+        written[0] = {**annotations, **written[0]}
         return {"anyOf": written}
 
     def _typed(self, schema: Schema, seen: tuple[str, ...]) -> Schema:

@@ -127,10 +127,10 @@ class _Writer:
         self.names = names
 
     def content(self, message: Message) -> Block:
-        parts = self.said(message.parts) if message.role == "assistant" else self.sent(message.parts)
+        parts = self.model_parts(message.parts) if message.role == "assistant" else self.sent(message.parts)
         return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
 
-    def said(self, parts: Iterable[Part]) -> list[Block]:
+    def model_parts(self, parts: Iterable[Part]) -> list[Block]:
         """Return the model's parts. A signature belongs to the part after it, or to an empty text at the end."""
         found: list[Block] = []
         signature, called = "", False

@@ -128,8 +128,8 @@ def _part(block: Fields, where: str, role: str) -> Part | None:
 
 def _context(block: Fields, where: str) -> list[Text]:
     """Return what a document's block says of it besides, which Anthropic shows to the model without citing it."""
-    said = as_text(block.get("context"), f"{where}.context") if block.get("type") == "document" else ""
-    return [Text(said)] if said else []
+    context = as_text(block.get("context"), f"{where}.context") if block.get("type") == "document" else ""
+    return [Text(context)] if context else []
 
 
 def _shown(block: Fields, where: str) -> Text | Image | Document:

@@ -50,7 +50,7 @@ def write(request: Request, names: ToolNames) -> Block:
     writer = _Writer(request, names)
     body: Block = {"model": request.model, "max_tokens": _limit(request, takes)}
     blocks = [writer.text(text) for text in system if text.text.strip()]
-    blocks += [{"type": "text", "text": text} for text in _told_format(request.output_format, takes)]
+    blocks += [{"type": "text", "text": text} for text in _format_instructions(request.output_format, takes)]
     if blocks:
         body["system"] = blocks
     body["messages"] = [writer.message(message) for message in messages]
@@ -72,7 +72,7 @@ def write(request: Request, names: ToolNames) -> Block:
     return body
 
 
-def _told_format(form: OutputFormat | None, takes: Claude) -> list[str]:
+def _format_instructions(form: OutputFormat | None, takes: Claude) -> list[str]:
     """Return the form of the answer in words, where the model has no field for it."""
     if form is None or (form.kind == "json_schema" and takes.takes_schema):
         return []

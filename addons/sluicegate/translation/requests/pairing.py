@@ -57,7 +57,7 @@ class _Arranger:
 
     def add(self, message: Message) -> None:
         if message.role == "assistant":
-            self._model_says(message.parts)
+            self._add_model_turn(message.parts)
             return
         rest: list[Part] = []
         for part in message.parts:
@@ -68,7 +68,7 @@ class _Arranger:
         if rest:
             self.places.append(Message(message.role, tuple(rest)))
 
-    def _model_says(self, parts: Iterable[Part]) -> None:
+    def _add_model_turn(self, parts: Iterable[Part]) -> None:
         last = self.places[-1] if self.places else None
         turn = last if isinstance(last, _Turn) and not last.results else _Turn()
         if turn is not last:

@@ -127,8 +127,8 @@ async def _back(request: ApiRequest) -> Response:
     if attempt is None or attempt.identity is not None:
         message = f"This sign-in was begun in another browser, or too long ago. {_AGAIN}"
         return message_page("Signing in has failed", message, 400)
-    said = query.get("iss")
-    if said is not None and not hmac.compare_digest(said.encode(), oidc.issuer.encode()):
+    issuer = query.get("iss")
+    if issuer is not None and not hmac.compare_digest(issuer.encode(), oidc.issuer.encode()):
         return message_page("Signing in has failed", f"The answer is of another identity provider. {_AGAIN}", 400)
     if "code" not in query:
         return message_page("Signing in has failed", f"The identity provider has sent you back without a code. {_AGAIN}", 400)

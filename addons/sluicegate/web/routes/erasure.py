@@ -144,10 +144,10 @@ def _person(state_dir: Path, database: Path, policy: Policy, user_id: str) -> Pe
     now_keys = (k.id for k in policy.virtual_keys.values() if k.user_id == user_id)
     if user is not None:
         names |= {user.name or "", *(text for text in user.labels.values() if "@" in text)} - {""}
-    told = {word.lower() for text in (user_id, *names) for word in re.findall(r"\w{3,}", text)}
+    own_words = {word.lower() for text in (user_id, *names) for word in re.findall(r"\w{3,}", text)}
     key_names |= {text for k in policy.file.virtual_keys if k.user_id == user_id and (text := k.name)}
     # "Quilla's laptop" tells of her; "laptop" and "CI" are words that stand in many texts.
-    names |= {text for text in key_names if told & set(re.findall(r"\w{3,}", text.lower()))}
+    names |= {text for text in key_names if own_words & set(re.findall(r"\w{3,}", text.lower()))}
     pseudonym = noted["pseudonym"] if noted else f"erased-{secrets.token_hex(8)}"
     # A key of the same id may be another user's since an erasure was begun.
     noted_keys = {k for k in (noted["keys"] if noted else ()) if k not in policy.virtual_keys}

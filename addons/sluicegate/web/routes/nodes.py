@@ -120,9 +120,9 @@ async def _forget(request: ApiRequest) -> ApiResponse:
     node = found[0]
     if node["state"] not in ("expired", "left"):
         raise ApiError(409, "conflict", f"node '{wanted}' is {node['state']}: only one that has expired can be given up")
-    said = f"Node '{node['name']}' ({node['id']})"
+    subject = f"Node '{node['name']}' ({node['id']})"
     if request.dry_run:
-        return ApiResponse({"message": f"{said} would be given up", "node": node})
+        return ApiResponse({"message": f"{subject} would be given up", "node": node})
     fleet, who, revision = services.fleet, request.caller.name, services.policy.revision
     entry = AuditEntry("forget_node", "node", node["id"], node, None)
 
@@ -134,4 +134,4 @@ async def _forget(request: ApiRequest) -> ApiResponse:
             raise ApiError(503, "gateway_error", f"the fleet's store {fleet.address} cannot be reached: {e}") from e
 
     await request.run_in_thread(work)
-    return ApiResponse({"message": f"{said} is given up", "node": node | {"state": "forgotten", "in_doubt": 0}})
+    return ApiResponse({"message": f"{subject} is given up", "node": node | {"state": "forgotten", "in_doubt": 0}})

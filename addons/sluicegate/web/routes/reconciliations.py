@@ -12,9 +12,9 @@ from pydantic import ConfigDict, Field
 from sluicegate.policy.errors import did_you_mean
 from sluicegate.policy.fields import Instant, Model
 from sluicegate.policy.provider import Provider
+from sluicegate.reconciliation.booked_usage import read_booked
 from sluicegate.reconciliation.compare import compare
 from sluicegate.reconciliation.fetching import AdminApi, Scope
-from sluicegate.reconciliation.records import read_booked
 from sluicegate.reconciliation.reports import PROVIDERS, Report, ReportError, read_report
 from sluicegate.storage.call_reader import deleted_before
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, read_endpoint

@@ -121,7 +121,7 @@ def public_url(request: Request, server: Server) -> str:
         host = "127.0.0.1:8080"
     name, _, port = host.partition(":")
     listener = (request.scope.get("server") or ("", 0))[1]
-    says_so = bool(server.trusted_proxies) and not port
-    if name.lower() in server.hosts and port != str(listener) and not says_so:
+    is_proxys_port = bool(server.trusted_proxies) and not port
+    if name.lower() in server.hosts and port != str(listener) and not is_proxys_port:
         scheme = "https"
     return f"{scheme}://{host}"

@@ -208,8 +208,8 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
     except TooManyError:
         return oauth_error(429, "slow_down", "This sign-in has too many access tokens already", {"retry-after": str(RETRY_AFTER_S)})
     except (ProviderDownError, NotNowError) as e:
-        said = str(e) if isinstance(e, ProviderDownError) else "the policy cannot be changed now"
-        return oauth_error(503, "temporarily_unavailable", said, {"retry-after": str(RETRY_AFTER_S)})
+        why = str(e) if isinstance(e, ProviderDownError) else "the policy cannot be changed now"
+        return oauth_error(503, "temporarily_unavailable", why, {"retry-after": str(RETRY_AFTER_S)})
     return ApiResponse(_tokens(issued))
 
 

@@ -101,8 +101,8 @@ async def _ended(request: ApiRequest, wanted: list[SignIn]) -> ApiResponse:
             services.audit_trail.write(entries, at=iso(services.clock()), who=who, before=revision, after=revision)
 
     await request.run_in_thread(work)
-    said = f"{len(ids)} sign-in{'' if len(ids) == 1 else 's'} ended"
-    return ApiResponse({"message": said, "ended": ids})
+    message = f"{len(ids)} sign-in{'' if len(ids) == 1 else 's'} ended"
+    return ApiResponse({"message": message, "ended": ids})
 
 
 def _may_see(request: ApiRequest, sign_in: SignIn) -> bool:

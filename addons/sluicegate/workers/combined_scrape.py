@@ -92,11 +92,11 @@ class Scrape:
         for number in self._others():
             _, text = self._ask(number, CACHE) or ("", b"")
             try:
-                told = orjson.loads(text)
+                answer = orjson.loads(text)
             except ValueError:
                 # One that has just ended, or is of a version that knows only metrics.
                 continue
-            found = {name: count + told.get(name, 0) for name, count in found.items()}
+            found = {name: count + answer.get(name, 0) for name, count in found.items()}
         return found
 
     def _others(self) -> list[int]:
@@ -158,14 +158,14 @@ def summed_with_past(memory: dict[str, Any], own: tuple[int, str, bytes], others
     number, token, text = own
     past: Counts = memory.setdefault("past", {})
     last: dict[str, Any] = memory.setdefault("last", {})
-    present = {str(number): (token, text), **{str(n): told for n, told in others.items()}}
+    present = {str(number): (token, text), **{str(n): answer for n, answer in others.items()}}
     for name, (its_token, its_text) in present.items():
         known = last.get(name)
         if known is not None and known[0] != its_token:
             for series, value in paced(known[1].items()):
                 past[series] = past.get(series, 0.0) + value
         last[name] = [its_token, counters_of(its_text)]
-    silent = [told[1] for name, told in last.items() if name not in present]
+    silent = [answer[1] for name, answer in last.items() if name not in present]
     return summed(text, [its_text for _, its_text in others.values()], [past, *silent], len(present))
 
 
