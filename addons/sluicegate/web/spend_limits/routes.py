@@ -11,12 +11,12 @@ from sluicegate.policy.model import Policy
 from sluicegate.web.endpoint import ADMINS, STAFF, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint, write_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.spend_limits import shapes
+from sluicegate.web.spend_limits.audit_trail import events, times_of
 from sluicegate.web.spend_limits.effective import Effective
 from sluicegate.web.spend_limits.envelope import FAILURES, new_request_id
 from sluicegate.web.spend_limits.limits import SpendLimit, find, limit_view, spend_limits
 from sluicegate.web.spend_limits.scopes import KIND_BY_TYPE, owner_of
 from sluicegate.web.spend_limits.setting import amount_of, delete_limit, set_limit
-from sluicegate.web.spend_limits.trail import events, times_of
 from sluicegate.windows import iso
 
 BASE = "/v1/organizations/spend_limits"
