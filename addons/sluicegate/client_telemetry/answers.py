@@ -33,8 +33,8 @@ def success(signal: str, media_type: str, rejected: int = 0, message: str = "") 
     """Return the answer to a request that was taken, but for some of its items."""
     if media_type == JSON:
         name = SIGNALS[signal].rejected
-        said = {"partialSuccess": {name: str(rejected), "errorMessage": message}} if rejected else {}
-        return Answer(200, orjson.dumps(said), media_type)
+        fields = {"partialSuccess": {name: str(rejected), "errorMessage": message}} if rejected else {}
+        return Answer(200, orjson.dumps(fields), media_type)
     partial = b"\x08" + _varint(rejected) + _text(2, message)
     return Answer(200, b"\x0a" + _varint(len(partial)) + partial if rejected else b"", media_type)
 

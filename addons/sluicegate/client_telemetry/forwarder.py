@@ -139,7 +139,7 @@ class Forwarder:
             self._failures = 0
             self._finish("sent")
         else:
-            self._say(f"it answered {answer.status}, and what it was sent is dropped")
+            self._warn(f"it answered {answer.status}, and what it was sent is dropped")
             self._finish("refused")
 
     def _finish(self, result: str) -> None:
@@ -150,9 +150,9 @@ class Forwarder:
     def _pause(self, why: str) -> None:
         pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures, 16), LONGEST_PAUSE_S)
         self._paused_until = self._monotonic() + pause_s * random.uniform(0.5, 1)  # noqa: S311
-        self._say(f"{why}; it is sent again")
+        self._warn(f"{why}; it is sent again")
 
-    def _say(self, why: str) -> None:
+    def _warn(self, why: str) -> None:
         """Log the first of several failures in a row."""
         if not self._failures:
             logger.warning("client_telemetry: the collector did not take what clients have sent: %s", why)

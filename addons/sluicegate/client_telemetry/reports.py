@@ -110,8 +110,8 @@ def _metric_readers(tree: Tree) -> Iterator[Any]:
 
 def _of_point(name: str, kind: Tree, point: Tree) -> Report | None:
     pairs = point.get("attributes", [])
-    said = _attributes(pairs, _POINT_NAMES)
-    place = 0 if name == COST else _TOKEN_TYPES.get(str(said.get("type")))
+    attributes = _attributes(pairs, _POINT_NAMES)
+    place = 0 if name == COST else _TOKEN_TYPES.get(str(attributes.get("type")))
     amount = point.get("asDouble", point.get("asInt", 0))
     if place is None or not kind.get("isMonotonic"):
         raise Rejected
@@ -121,7 +121,7 @@ def _of_point(name: str, kind: Tree, point: Tree) -> Report | None:
     if temporality not in (1, 2):
         raise Rejected
     series = _digest(name, pairs) if temporality == 2 else None
-    session, model = _names(said)
+    session, model = _names(attributes)
     began = int(point.get("startTimeUnixNano", 0)) & (1 << 63) - 1
     return Report("metrics", session, model, (*figures,), series, began)  # type: ignore[arg-type]
 
@@ -134,20 +134,20 @@ def _log_readers(tree: Tree) -> Iterator[Any]:
 
 
 def _of_event(record: Tree) -> Report | None:
-    said = _attributes(record.get("attributes", []), _EVENT_NAMES)
+    attributes = _attributes(record.get("attributes", []), _EVENT_NAMES)
     figures = list(NONE)
-    figures[0] = _cost(said.get("cost_usd", 0))
+    figures[0] = _cost(attributes.get("cost_usd", 0))
     for name, place in _EVENT_TOKENS.items():
-        figures[place] = _count(said.get(name, 0))
-    session, model = _names(said)
+        figures[place] = _count(attributes.get(name, 0))
+    session, model = _names(attributes)
     return Report("events", session, model, (*figures,))  # type: ignore[arg-type]
 
 
 _READERS: Mapping[str, Any] = {"metrics": _metric_readers, "logs": _log_readers}
 
 
-def _names(said: Mapping[str, Any]) -> tuple[str, str]:
-    session, model = said.get("session.id"), said.get("model")
+def _names(attributes: Mapping[str, Any]) -> tuple[str, str]:
+    session, model = attributes.get("session.id"), attributes.get("model")
     if not isinstance(session, str) or not isinstance(model, str) or not session or not model:
         raise Rejected
     if len(session) > MAX_NAME_CHARS or len(model) > MAX_NAME_CHARS:
