@@ -227,7 +227,7 @@ def test_json_that_is_deep_long_or_of_other_types_is_refused():
     with pytest.raises(MalformedError, match="nested"):
         from_json(json.dumps(tree_of("logs", [record])).encode(), SIGNALS["logs"].request)
     with pytest.raises(TooLargeError):
-        from_json(b'{"resourceMetrics": [' + b"{}," * 60_001 + b"{}]}", shape)
+        from_json(b'{"resourceMetrics": [' + b"{}," * reading.MAX_NODES + b"{}]}", shape)
     wrong = {"asDouble": True, "asInt": "1e3", "startTimeUnixNano": -1, "timeUnixNano": "x", "flags": 1 << 40, "attributes": {}}
     for name, content in wrong.items():
         point = {"sum": {"dataPoints": [{name: content}]}}

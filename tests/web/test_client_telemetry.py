@@ -21,6 +21,7 @@ from sluicegate.client_telemetry.report_file import ReportFile
 from sluicegate.client_telemetry.reports import Report
 from sluicegate.services import Services
 from sluicegate.web.app import build
+from sluicegate.windows import iso
 from support.calls import record
 from support.client_telemetry import AT, CUMULATIVE, MODEL, SESSION, events, metrics
 from support.otlp_receiver import attributes_of
@@ -77,8 +78,11 @@ class Site:
         sent = {"authorization": f"Bearer {key}-secret-value", "content-type": PROTOBUF}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         answer = self.client.post(f"/v1/{signal}", content=body, headers=sent)
-        self.telemetry.comparison.step()
+        self.telemetry.comparison.step(is_last=True)
         return answer
+
+    def key(self, key_id: str) -> Any:
+        return self.services.policy.virtual_keys[key_id]
 
     def sessions(self, token: str | None = None, **query: Any) -> list[dict[str, Any]]:
         headers = {"authorization": f"Bearer {token or self.services.admin_token}"}
@@ -95,6 +99,15 @@ class Site:
                 name, _, labels = series.rstrip("}").partition("{")
                 found[name + "{" + ",".join(sorted(labels.split(","))) + "}"] = float(value)
         return found
+
+
+class NoThread:
+    """In place of the thread: the tests take its steps."""
+
+    def start(self) -> None:
+        pass
+
+    stop = start
 
 
 @pytest.fixture
@@ -129,6 +142,10 @@ def test_what_differs_is_shown_with_its_sign_and_changes_no_money(site):
     assert session["drift"] == NOTHING | {"cost_usd": pytest.approx(-0.2991625), "output_tokens": -979}
     assert site.metrics()[f'drift_tokens{{model="{MODEL}",source="events",token_type="output"}}'] == -979
     assert site.services.ledger.counters == spent
+    # One that ends after the report came.
+    site.call(started_at=iso(NOW - 50), latency_ms=100)
+    site.send(events([NOTHING]))
+    assert site.sessions()[0]["drift"]["output_tokens"] == -979
     # A call of ours that it does not report, such as one that was cut.
     site.call(output_tokens=5)
     site.send(events([FIGURES | {"cost_usd": 0, "output_tokens": 0}]))
@@ -379,11 +396,42 @@ def test_a_failing_file_stops_nothing(site, monkeypatch, caplog):
     assert caplog.text.count("cannot be compared") == 1
 
 
+def test_a_report_waits_for_its_records_but_not_for_long(site):
+    now = [NOW]
+    queue = site.telemetry.comparison = comparison.Comparison(site.telemetry.file, site.services.logs.session_sums, lambda: now[0])
+    queue._thread = NoThread()
+    site.telemetry.receive(intake.Sent("logs", events([FIGURES]).SerializeToString(), PROTOBUF, "", site.key("vk-alice"), None))
+    queue.step()
+    site.call()
+    now[0] += comparison.DELAY_MS - 1
+    queue.step()
+    assert (queue.matched, queue.unmatched) == (0, 0)
+    now[0] += 1
+    queue.step()
+    assert (queue.matched, queue.unmatched) == (1, 0)
+
+
+def test_sessions_without_end_are_paid_by_who_names_them(site):
+    """Looking up each session costs more than reading its name."""
+    site.telemetry.pace = pacing.Pace(lambda: 0.0)
+    spent: list[tuple[str, float]] = []
+    cpu = iter(range(100))
+    queue = comparison.Comparison(
+        site.telemetry.file, lambda *_: {}, lambda: NOW, lambda *of: spent.append(of), cpu_s=lambda: float(next(cpu))
+    )
+    queue._thread = NoThread()
+    asked = [Report("events", f"session-{n}", MODEL, (1, 1, 1, 1, 1)) for n in range(100)]
+    queue.add(intake.Batch("vk-alice", b"x", asked, NOW))
+    queue.step(is_last=True)
+    assert (spent, queue.unmatched) == ([("vk-alice", 1.0)], 100)
+
+
 def test_what_waits_is_bounded(site, monkeypatch):
     monkeypatch.setattr(comparison, "MAX_QUEUED", 1)
     queue = site.telemetry.comparison
+    queue._thread = NoThread()
     for number in range(3):
-        queue.add(intake.Batch("vk-alice", bytes([number]), [Report("events", SESSION, MODEL, (1, 1, 1, 1, 1))]))
+        queue.add(intake.Batch("vk-alice", bytes([number]), [Report("events", SESSION, MODEL, (1, 1, 1, 1, 1))], NOW))
     assert queue.dropped == 2
 
 
@@ -396,6 +444,7 @@ def test_what_is_kept_is_bounded_and_is_deleted_with_its_records_and_its_user(si
     file.delete_before(5)
     file.erase(["vk-alice"])
     for number in range(9):
+        assert file.is_new(bytes([number]), number)
         report = Report("metrics", SESSION, MODEL, (1, 0, 0, 0, 0), bytes([number]), 1)
         file.add("vk-alice", SESSION, [report], {MODEL: (0, 0, 0, 0, 0)}, number)
         file.add(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sluicegate.calls.adjustment import adjustment_of, charge
 from sluicegate.calls.personal_data import Person
 from sluicegate.cli.main import app
+from sluicegate.client_telemetry.reports import Report
 from sluicegate.fleet.erasure.carrying_out import Outcome
 from sluicegate.logs import erasure, totals
 from sluicegate.logs.erasure import policy_without
@@ -95,6 +96,9 @@ class Company:
             services.content.keep(Content(row["id"], NOW, f"I am {row['user_id']}".encode(), b"Hello"))
             who = (row["virtual_key_id"], f"session of {row['user_id']}", row["user_id"])
             services.prompt_watch.file.observe(Observation(NOW, who, 1, 2, 3, None))
+            report = Report("events", "session-of-hers", "claude-opus-5", (1, 0, 0, 0, 0))
+            if hers:
+                services.client_telemetry.file.add(who[0], report.session_id, [report], {report.model: (1, 0, 0, 0, 0)}, NOW)
             if number == 5:
                 services.writer.flush()
                 rotate(services.journal.path, NOW, None, 1)

@@ -255,6 +255,28 @@ def test_host_and_origin_are_checked_even_with_the_token(edge):
     assert edge.request("GET", "/api/usage", headers=basic).status == 200
 
 
+def test_only_telemetry_may_come_compressed_and_in_another_form_than_json(edge):
+    protobuf = {"content-type": "application/x-protobuf"}
+    sent = {"x-api-key": VK, **protobuf}
+    packed = {"content-encoding": "gzip"}
+    for signal in ("metrics", "logs", "traces"):
+        answer = edge.request("POST", f"/v1/{signal}", gzip.compress(b""), sent | packed)
+        assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"", "application/x-protobuf")
+    as_json = sent | {"content-type": "application/json"}
+    assert edge.request("POST", "/v1/logs?x=1", gzip.compress(b"{}"), as_json | packed).json == {}
+    assert edge.request("POST", "/v1/logs", b"x", sent | {"content-type": "text/plain"}).status == 415
+    assert edge.request("POST", "/v1/logs", b"", sent | {"Origin": "http://evil.test"}).status == 403
+    assert edge.request("POST", "/v1/logs", b"", sent | {"Host": "rebound.test"}).status == 421
+    assert edge.request("POST", "/v1/logs", b"", protobuf).status == 401
+    assert edge.request("POST", "/v1/logs", bytes(1 << 20 | 1), sent).status == 413
+    assert edge.request("POST", "/v1/logs", bytes(1 << 17), protobuf).status == 413
+    rotate = f"/api/governance/virtual-keys/{VK}/expire?dry_run=true"
+    assert edge.request("POST", rotate, b"", {"authorization": f"Bearer {edge.token}", **protobuf}).status == 415
+    # Through the proxy it is no path of ours: what clients send to their makers' hosts stays a request to those.
+    line = f"POST http://127.0.0.1:{edge.port}/v1/logs HTTP/1.1\r\nHost: x\r\nx-api-key: {VK}\r\nContent-Length: 0\r\n"
+    assert b" 200 " not in edge.send_raw(f"{line}Connection: close\r\n\r\n".encode()).split(b"\r\n")[0]
+
+
 @pytest.mark.parametrize("host", ["10.244.0.5:8080", "[fd00::5]:8080", "rebound.test"])
 def test_probes_are_answered_under_any_host_and_told_no_more_than_strangers(edge, host):
     sent = {"authorization": f"Bearer {edge.token}", "x-bf-vk": VK, "Host": host}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from sluicegate.background import PeriodicThread
+from sluicegate.background import PAUSE_S, PeriodicThread
 from sluicegate.client_telemetry.report_file import Own, ReportFile
 from sluicegate.client_telemetry.reports import FIGURES, NONE, Figures, Report, plus
 
@@ -19,6 +20,9 @@ MAX_QUEUED, MAX_QUEUED_REPORTS = 1_000, 20_000
 """Requests that may wait to be compared, and the reports in them; others are left out and counted."""
 
 INTERVAL_S = 0.5
+
+DELAY_MS = 3_000
+"""How long a report waits, for the records that workers pass on to each other; calls that ended after it came don't count."""
 
 MAX_SESSIONS = 20
 """Sessions of one request that are compared: a client reports its own, and that of each window on the machine."""
@@ -30,8 +34,11 @@ MAX_MODELS, OTHER_MODELS = 200, "other"
 class Records(Protocol):
     """Our records."""
 
-    def __call__(self, session_id: str, key_id: str) -> Own:
-        """Return what a key's calls in a session have used and cost, by the model in the client's words. Blocking."""
+    def __call__(self, session_id: str, key_id: str, until: int) -> Own:
+        """Return what a key's calls in a session have used and cost, by the model in the client's words. Blocking.
+
+        Those count that had ended by ``until``, epoch milliseconds.
+        """
 
 
 class Batch(NamedTuple):
@@ -40,20 +47,29 @@ class Batch(NamedTuple):
     key_id: str
     digest: bytes
     reports: list[Report]
+    at: int
+    """When it came, epoch milliseconds."""
 
 
 class Comparison:
     """Queues what is reported and adds it up; counts since the start."""
 
-    def __init__(self, file: ReportFile, records: Records, clock: Callable[[], int]) -> None:
-        """``clock`` returns epoch milliseconds."""
+    def __init__(
+        self,
+        file: ReportFile,
+        records: Records,
+        clock: Callable[[], int],
+        spend: Callable[[str, float], None] = lambda _key, _seconds: None,
+        cpu_s: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """``clock`` returns epoch milliseconds; ``spend`` takes the processor seconds that a key's report took, by ``cpu_s``."""
         self.file = file
         self.by_client: dict[tuple[str, str], Figures] = {}
         self.by_gateway: dict[tuple[str, str], Figures] = {}
         """By model and source, what clients have reported and what our records say of the same sessions."""
         self.matched = self.unmatched = self.repeated = self.dropped = 0
         """Reports by what became of them: compared, of calls that we have no record of, sent a second time, not compared."""
-        self._records, self._clock = records, clock
+        self._records, self._clock, self._spend, self._cpu_s = records, clock, spend, cpu_s
         self._queue: deque[Batch] = deque()
         self._queued = 0
         self._lock, self._working = threading.Lock(), threading.Lock()
@@ -72,13 +88,14 @@ class Comparison:
             # Started with the first report, so that a gateway without any has no such thread.
             self._thread.start()
 
-    def step(self) -> None:
-        """Compare what is queued. Never raises."""
+    def step(self, *, is_last: bool = False) -> None:
+        """Compare what has waited long enough, or all of it. Never raises."""
         with self._working:
-            while self._queue:
+            while self._queue and (is_last or self._queue[0].at + DELAY_MS <= self._clock()):
                 with self._lock:
                     batch = self._queue.popleft()
                     self._queued -= len(batch.reports)
+                began = self._cpu_s()
                 try:
                     self._compare(batch)
                 except (sqlite3.Error, OSError, RuntimeError) as e:
@@ -86,6 +103,7 @@ class Comparison:
                 except Exception:
                     logger.exception("A client's report cannot be compared; calls are not affected")
                     self.dropped += len(batch.reports)
+                self._spend(batch.key_id, self._cpu_s() - began)
 
     def _leave_out(self, batch: Batch, error: Exception) -> None:
         self.dropped += len(batch.reports)
@@ -102,7 +120,8 @@ class Comparison:
         for report in batch.reports:
             by_session.setdefault(report.session_id, []).append(report)
         for number, (session_id, reports) in enumerate(by_session.items()):
-            own = self._records(session_id, batch.key_id) if number < MAX_SESSIONS else {}
+            time.sleep(PAUSE_S)
+            own = self._records(session_id, batch.key_id, batch.at) if number < MAX_SESSIONS else {}
             known = [report for report in reports if report.model in own]
             self.unmatched += len(reports) - len(known)
             self.matched += len(known)
@@ -119,7 +138,7 @@ class Comparison:
     def close(self) -> None:
         """Compare what is queued, and close the file."""
         self._thread.stop()
-        self.step()
+        self.step(is_last=True)
         with self._working:
             self.file.close()
 

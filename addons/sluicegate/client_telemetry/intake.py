@@ -69,9 +69,9 @@ class ClientTelemetry:
         """``monotonic`` returns seconds, ``cpu_s`` the processor seconds of the present thread."""
         self._services, self._cpu_s = services, cpu_s
         self.file = ReportFile(services.state_dir / FILENAME)
-        self.comparison = Comparison(self.file, records, services.clock)
-        self.forwarder = Forwarder(lambda: services.policy.collector, monotonic)
         self.pace = Pace(monotonic)
+        self.comparison = Comparison(self.file, records, services.clock, self.pace.spend)
+        self.forwarder = Forwarder(lambda: services.policy.collector, monotonic)
         self.requests: Counter[tuple[str, str]] = Counter()
         """Requests by signal and by what became of them."""
         self._secrets: tuple[Policy, Any] | None = None
@@ -112,7 +112,7 @@ class ClientTelemetry:
         found, rejected = reports_of(sent.signal, tree)
         if found:
             digest = hashlib.sha256(f"{sent.key.id}\n{sent.signal}\n".encode() + body).digest()
-            self.comparison.add(Batch(sent.key.id, digest, found))
+            self.comparison.add(Batch(sent.key.id, digest, found, self._services.clock()))
         if self.forwarder.takes(sent.signal):
             self._forward(sent, tree)
         if rejected:

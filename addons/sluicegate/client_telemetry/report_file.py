@@ -88,15 +88,16 @@ class ReportFile:
                     for name, figures in added.items()
                     if name[0] in own
                 ]
-                self._added += 1
-                if self._added % _TRIMMED_EVERY == 1:
-                    _trim(conn)
             return found
 
     def is_new(self, digest: bytes, now: int) -> bool:
         """Return whether a body with this digest comes for the first time, and remember it: exporters send again what failed."""
         with self._lock:
-            return self._open().execute("INSERT OR IGNORE INTO bodies VALUES (?, ?)", (digest, now)).rowcount == 1
+            conn = self._open()
+            self._added += 1
+            if self._added % _TRIMMED_EVERY == 1:
+                _trim(conn)
+            return conn.execute("INSERT OR IGNORE INTO bodies VALUES (?, ?)", (digest, now)).rowcount == 1
 
     def sessions(self, wanted: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
         """Return sessions by model and source, the latest first; ``wanted`` are values of the columns of their key."""

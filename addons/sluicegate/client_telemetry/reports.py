@@ -25,7 +25,7 @@ FIGURES = ("cost_nano", "input_tokens", "output_tokens", "cache_read_tokens", "c
 """What is reported and compared."""
 
 _TOKEN_TYPES = {"input": 1, "output": 2, "cacheRead": 3, "cacheCreation": 4}
-"""By the metric's attribute ``type``, the place in ``FIGURES``."""
+"""By the metric's attribute ``type``, the index in ``FIGURES``."""
 
 _EVENT_TOKENS = {"input_tokens": 1, "output_tokens": 2, "cache_read_tokens": 3, "cache_creation_tokens": 4}
 
@@ -111,12 +111,12 @@ def _metric_readers(tree: Tree) -> Iterator[Any]:
 def _of_point(name: str, kind: Tree, point: Tree) -> Report | None:
     pairs = point.get("attributes", [])
     attributes = _attributes(pairs, _POINT_NAMES)
-    place = 0 if name == COST else _TOKEN_TYPES.get(str(attributes.get("type")))
+    index = 0 if name == COST else _TOKEN_TYPES.get(str(attributes.get("type")))
     amount = point.get("asDouble", point.get("asInt", 0))
-    if place is None or not kind.get("isMonotonic"):
+    if index is None or not kind.get("isMonotonic"):
         raise Rejected
     figures = list(NONE)
-    figures[place] = _cost(amount) if place == 0 else _count(amount)
+    figures[index] = _cost(amount) if index == 0 else _count(amount)
     temporality = kind.get("aggregationTemporality")
     if temporality not in (1, 2):
         raise Rejected
@@ -137,8 +137,8 @@ def _of_event(record: Tree) -> Report | None:
     attributes = _attributes(record.get("attributes", []), _EVENT_NAMES)
     figures = list(NONE)
     figures[0] = _cost(attributes.get("cost_usd", 0))
-    for name, place in _EVENT_TOKENS.items():
-        figures[place] = _count(attributes.get(name, 0))
+    for name, index in _EVENT_TOKENS.items():
+        figures[index] = _count(attributes.get(name, 0))
     session, model = _names(attributes)
     return Report("events", session, model, (*figures,))  # type: ignore[arg-type]
 

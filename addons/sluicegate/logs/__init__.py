@@ -64,10 +64,10 @@ class Logs:
         with self.readers.reading() as conn:
             return answers.stats(conn, filters)
 
-    def session_sums(self, session_id: str, key_id: str) -> dict[str, tuple[int, int, int, int, int]]:
+    def session_sums(self, session_id: str, key_id: str, until: int) -> dict[str, tuple[int, int, int, int, int]]:
         """Return what ``sessions.session_sums`` does."""
         with self.readers.reading() as conn:
-            return sessions.session_sums(conn, session_id, key_id)
+            return sessions.session_sums(conn, session_id, key_id, until)
 
     def histogram(self, filters: Filters, kind: str, by: str | None) -> dict[str, Any]:
         """Return what ``histograms.histogram`` does."""

@@ -1,4 +1,4 @@
-"""Clients' own telemetry over HTTP: OTLP's three paths, and what it says of sessions beside our records."""
+"""Clients' own telemetry over HTTP: OTLP's three paths, and what it says of sessions next to our records."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(
             BASE,
             _sessions,
-            "What clients report of sessions, beside the gateway's own records",
+            "What clients report of sessions, next to the gateway's own records",
             ComparedSessions,
             query=SessionQuery,
             roles=ALL_ROLES,
