@@ -7,12 +7,13 @@ them changes. Order, error handling and halting stay mitmproxy's. Nothing is eve
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import functools
 import inspect
 import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from functools import partial
 from time import perf_counter_ns as clock_ns
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from mitmproxy.addonmanager import safecall, traverse
 from mitmproxy.addons.termlog import TermLogHandler
 
 from flow import services
+from runtime import hooks_at_once
 from runtime.console_lines import shows_connections
 
 logger = logging.getLogger("sluicegate")
@@ -48,6 +50,12 @@ IDLE_AT: dict[str, tuple[str, object]] = {"dumper": ("flow_detail", 0), "onboard
 
 Step = tuple[Callable[..., Any], list[int] | None, str]
 """A hook to call, its ``[nanoseconds, count]`` to add to, None for mitmproxy's own, and the mark of the flows it is called for."""
+
+Begun = tuple[Any, list[int] | None, int]
+"""What a hook has returned that has to be awaited, what its time is added to, and when it began."""
+
+Calls = Generator[Begun, None, None]
+"""The calls of one hook on all addons, up to the next thing to be awaited."""
 
 ANY_FLOW = "__dict__"
 """The mark of a hook that is called for every flow: an attribute that all have."""
@@ -80,7 +88,9 @@ def addon_name(addon: object) -> str:
 def cached_dispatch(manager: Any) -> dict[str, Any]:
     """Return methods for mitmproxy's addon manager that dispatch from a cache and measure into ``services().hook_time``."""
     services().chain = lambda: [addon_name(a) for a in traverse(manager.chain) if is_ours(a)]
-    return CachedDispatch(manager, services().hook_time).methods()
+    cached = CachedDispatch(manager, services().hook_time)
+    hooks_at_once.dispatch[:] = [cached]
+    return cached.methods()
 
 
 class CachedDispatch:
@@ -150,7 +160,7 @@ class CachedDispatch:
             return None
         if not callable(hook):
             # Raised only when it is called, as in mitmproxy: it ends this addon's turn, and no other's.
-            return functools.partial(raise_not_callable, f"Addon handler {name} ({addon}) not callable"), None, ANY_FLOW
+            return partial(raise_not_callable, f"Addon handler {name} ({addon}) not callable"), None, ANY_FLOW
         mark = getattr(addon, "marks", {}).get(name, ANY_FLOW) if is_ours(addon) else ANY_FLOW
         return hook, self.time_spent.setdefault((addon_name(addon), name), [0, 0]) if is_ours(addon) else None, mark
 
@@ -172,6 +182,13 @@ class CachedDispatch:
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         """Call a hook on every addon that has it."""
+        calls = self.calls(event)
+        for begun in calls:
+            # This takes all that follow.
+            await self.finish(calls, begun)
+
+    def calls(self, event: hooks.Hook) -> Calls:
+        """Call a hook on every addon that has it; yield what has to be awaited. What that raises is thrown in here."""
         found = self.steps.get(event.name)
         if found is None:
             found = self.find_steps(event.name)
@@ -188,8 +205,8 @@ class CachedDispatch:
                         # Most hooks are for few flows.
                         continue
                     result = hook(subject) if is_of_one else hook(*args)
-                    if result is not None and (rest := rest_of(result, spent, began)) is not None:
-                        await rest
+                    if result is not None and inspect.isawaitable(result):
+                        yield result, spent, began
                         # What it took has been counted; the next hook starts from here.
                         began = clock_ns()
                     elif spent is not None:
@@ -203,6 +220,22 @@ class CachedDispatch:
             except Exception:
                 log_or_raise()
 
+    async def finish(self, calls: Calls, begun: Begun) -> None:
+        """Await what a hook has begun, and call and await those that follow."""
+        step: Callable[[], Begun]
+        while True:
+            try:
+                rest = rest_of(*begun)
+                if rest is not None:
+                    await rest
+                step = calls.__next__
+            except BaseException as e:
+                step = partial(calls.throw, e)
+            try:
+                begun = step()
+            except StopIteration:
+                return
+
     def arguments(self, event: hooks.Hook) -> list[Any]:
         """Return the hook's arguments: its fields, whose names are looked up once per kind of hook."""
         kind = type(event)
@@ -213,12 +246,38 @@ class CachedDispatch:
 
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         """Call a hook of a flow's or connection's life, and ``update`` after it where an addon has that."""
+        begun = getattr(event, "sluicegate_begun", None)
+        if begun is not None:
+            await begun
+            return
         await self.trigger_event(event)
+        await self.update(event)
+
+    async def update(self, event: hooks.Hook) -> None:
+        """Call ``update`` after a hook of a flow's life, where an addon has that."""
         # Absent means not looked up yet; an empty list means that no addon has the hook, which is the usual case.
         if self.steps.get("update", True):
             subject = self.arguments(event)[0]
             if isinstance(subject, flow.Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
+
+    def begin(self, event: hooks.Hook) -> asyncio.Future[None] | None:
+        """Call a hook of a flow's life as far as it goes without waiting; return what is left of it, None if it is over."""
+        calls = self.calls(event)
+        try:
+            for begun in calls:
+                return asyncio.get_running_loop().create_task(self.finish_lifecycle(event, calls, begun))
+        except Exception as e:
+            # What mitmproxy handles itself, where it awaits this.
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(e)
+            return failed
+        return asyncio.get_running_loop().create_task(self.update(event)) if self.steps.get("update", True) else None
+
+    async def finish_lifecycle(self, event: hooks.Hook, calls: Calls, begun: Begun) -> None:
+        """Finish what ``begin`` has begun."""
+        await self.finish(calls, begun)
+        await self.update(event)
 
 
 def rest_of(result: Any, spent: list[int] | None, began: int) -> Awaitable[Any] | None:
@@ -230,13 +289,14 @@ def rest_of(result: Any, spent: list[int] | None, began: int) -> Awaitable[Any] 
 
 def first_wait(hook: Coroutine[Any, Any, Any], spent: list[int], began: int) -> Measured | None:
     """Run a hook up to where it waits, and return the rest of it; None if it is over: nearly every hook waits for nothing."""
+    rest = None
     try:
-        awaited = hook.send(None)
+        rest = Measured(hook, hook.send(None), spent)
     except StopIteration:
-        return None
+        pass
     spent[0] += clock_ns() - began
     spent[1] += 1
-    return Measured(hook, awaited, spent)
+    return rest
 
 
 class Measured:

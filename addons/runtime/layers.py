@@ -40,6 +40,7 @@ from runtime import (
     fast_streams,
     frame_limits,
     held_answers,
+    hooks_at_once,
     joined_writes,
     paced_answers,
     probes,
@@ -159,6 +160,10 @@ class GatewayHttpStream(HttpStream):
     def __init__(self, context: Context, stream_id: int) -> None:
         super().__init__(context, stream_id)
         self.request_body_buf = BodyBuffer()  # type: ignore[assignment]
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        """Handle an event; hooks that wait for nothing are over at once."""
+        return hooks_at_once.shorten(self, super()._handle_event(event))
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands:
         """Remember whether the request named its target itself.

@@ -1,0 +1,92 @@
+"""Hooks at once: a hook of a call that waits for nothing is over where mitmproxy asks for it.
+
+mitmproxy hands each hook up through all its layers to a task of its own, and its end, in another turn of the event loop, down
+through all of them again: a tenth of a call, though nearly no hook waits. A hook that does wait, or whose flow is intercepted,
+goes mitmproxy's way from where it began to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.layers.http import (
+    Http1Server,
+    HttpRequestHeadersHook,
+    HttpRequestHook,
+    HttpResponseHeadersHook,
+    HttpResponseHook,
+)
+
+Commands = layer.CommandGenerator[None]
+
+
+class Dispatch(Protocol):
+    """What calls a hook on the addons."""
+
+    def begin(self, event: Any) -> asyncio.Future[None] | None:
+        """Call a hook of a flow's life as far as it goes without waiting; return what is left of it, None if it is over."""
+
+
+dispatch: list[Dispatch] = []
+"""The one in place, if any. Module-level, so that a reload of the chain keeps it."""
+
+
+def shorten(stream: Any, stock: Commands) -> Commands:
+    """Return a stream's commands, which are ``stock``, without the hooks that are over at once."""
+    reply = None
+    while True:
+        try:
+            command = stock.send(reply)
+        except StopIteration:
+            return
+        reply = None
+        may_be_over = _MAY_BE_OVER.get(type(command))
+        if may_be_over is None or command.blocking is not True or not may_be_over(stream) or not is_over(command):
+            reply = yield command
+
+
+def is_over(hook: Any) -> bool:
+    """Call a hook, and return whether its stream may go on; where it may not, the hook says what is to be awaited."""
+    if not dispatch:
+        return False
+    rest = dispatch[-1].begin(hook)
+    flow = hook.flow
+    if rest is not None and rest.done() and not rest.cancelled() and rest.exception() is None:
+        rest = None
+    # An answer that will be streamed begins on mitmproxy's way: the reader of its connection has to be done with its head first.
+    is_stream = type(hook) is HttpResponseHeadersHook and flow.response.stream
+    if rest is None and not flow.intercepted and not is_stream:
+        return True
+    if rest is None:
+        rest = asyncio.get_running_loop().create_future()
+        rest.set_result(None)
+    hook.sluicegate_begun = rest
+    return False
+
+
+def always(stream: Any) -> bool:
+    """Say of a hook at a message's head that it may be over at once."""
+    return True
+
+
+def is_alone(stream: Any) -> bool:
+    """Return whether a client has sent nothing after this request.
+
+    What it has sent would be read, answered and followed by the next one within this hook, and so on until Python gives up; and
+    the provider's connection is not ready for it before its layer has heard of the answer's end.
+    """
+    context = stream.context
+    depth = context.layers.index(stream)
+    server = context.layers[depth - 1].connections[context.client]
+    return not isinstance(server, Http1Server) or not server.buf
+
+
+_MAY_BE_OVER = {
+    HttpRequestHeadersHook: always,
+    HttpRequestHook: is_alone,
+    HttpResponseHeadersHook: always,
+    HttpResponseHook: is_alone,
+}
+"""The hooks of a call, and whether each may be over where it is asked for."""
