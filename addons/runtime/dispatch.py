@@ -7,7 +7,6 @@ them changes. Order, error handling and halting stay mitmproxy's. Nothing is eve
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import inspect
 import logging
@@ -261,18 +260,16 @@ class CachedDispatch:
             if isinstance(subject, flow.Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
 
-    def begin(self, event: hooks.Hook) -> asyncio.Future[None] | None:
-        """Call a hook of a flow's life as far as it goes without waiting; return what is left of it, None if it is over."""
+    def begin(self, event: hooks.Hook) -> Coroutine[Any, Any, None] | None:
+        """Call a hook of a flow's life up to the first that may wait; return what is left to be awaited, None if it is over."""
         calls = self.calls(event)
         try:
             for begun in calls:
-                return asyncio.get_running_loop().create_task(self.finish_lifecycle(event, calls, begun))
+                return self.finish_lifecycle(event, calls, begun)
         except Exception as e:
             # What mitmproxy handles itself, where it awaits this.
-            failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(e)
-            return failed
-        return asyncio.get_running_loop().create_task(self.update(event)) if self.steps.get("update", True) else None
+            return failing(e)
+        return self.update(event) if self.steps.get("update", True) else None
 
     async def finish_lifecycle(self, event: hooks.Hook, calls: Calls, begun: Begun) -> None:
         """Finish what ``begin`` has begun."""
@@ -322,6 +319,11 @@ class Measured:
                 return
             finally:
                 self.spent[0] += clock_ns() - began
+
+
+async def failing(error: Exception) -> None:
+    """Raise where it is awaited."""
+    raise error
 
 
 def raise_not_callable(why: str, *_: object) -> NoReturn:

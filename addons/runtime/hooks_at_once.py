@@ -1,13 +1,13 @@
 """Hooks at once: a hook of a call that waits for nothing is over where mitmproxy asks for it.
 
 mitmproxy hands each hook up through all its layers to a task of its own, and its end, in another turn of the event loop, down
-through all of them again: a tenth of a call, though nearly no hook waits. A hook that does wait, or whose flow is intercepted,
-goes mitmproxy's way from where it began to wait.
+through all of them again: a tenth of a call, though nearly no hook waits. A hook that may wait, or whose flow is intercepted,
+goes mitmproxy's way from there on.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from mitmproxy.proxy import layer
@@ -25,8 +25,8 @@ Commands = layer.CommandGenerator[None]
 class Dispatch(Protocol):
     """What calls a hook on the addons."""
 
-    def begin(self, event: Any) -> asyncio.Future[None] | None:
-        """Call a hook of a flow's life as far as it goes without waiting; return what is left of it, None if it is over."""
+    def begin(self, event: Any) -> Coroutine[Any, Any, None] | None:
+        """Call a hook of a flow's life up to the first that may wait; return what is left to be awaited, None if it is over."""
 
 
 dispatch: list[Dispatch] = []
@@ -52,18 +52,18 @@ def is_over(hook: Any) -> bool:
     if not dispatch:
         return False
     rest = dispatch[-1].begin(hook)
-    flow = hook.flow
-    if rest is not None and rest.done() and not rest.cancelled() and rest.exception() is None:
-        rest = None
-    # An answer that will be streamed begins on mitmproxy's way: the reader of its connection has to be done with its head first.
-    is_stream = type(hook) is HttpResponseHeadersHook and flow.response.stream
-    if rest is None and not flow.intercepted and not is_stream:
-        return True
     if rest is None:
-        rest = asyncio.get_running_loop().create_future()
-        rest.set_result(None)
+        flow = hook.flow
+        # An answer that will be streamed begins on mitmproxy's way: its connection's reader must be done with its head first.
+        if not flow.intercepted and not (type(hook) is HttpResponseHeadersHook and flow.response.stream):
+            return True
+        rest = nothing()
     hook.sluicegate_begun = rest
     return False
+
+
+async def nothing() -> None:
+    """Do nothing: all that there was to do has been done."""
 
 
 def always(stream: Any) -> bool:
@@ -83,7 +83,7 @@ def is_alone(stream: Any) -> bool:
     return not isinstance(server, Http1Server) or not server.buf
 
 
-_MAY_BE_OVER = {
+_MAY_BE_OVER: dict[type, Callable[[Any], bool]] = {
     HttpRequestHeadersHook: always,
     HttpRequestHook: is_alone,
     HttpResponseHeadersHook: always,
