@@ -36,6 +36,7 @@ from mitmproxy.proxy.layers.http import (
 
 from flow import mark_as_left
 from runtime import (
+    arriving_bodies,
     body_pieces,
     fast_streams,
     frame_limits,
@@ -194,7 +195,7 @@ class GatewayHttpStream(HttpStream):
         if self.flow.response is None:
             refuse = size_limits.refusal_of_body(self.flow, len(self.request_body_buf) + len(event.data))
             if refuse is None:
-                return stock
+                return stock if self.request_body_buf else arriving_bodies.begin(self, stock)
             self.request_body_buf.clear()
             # This sets the response, so every later chunk is discarded as well.
             refuse(self.flow)

@@ -12,7 +12,6 @@ from sluicegate.providers.anthropic.parts import (
     CLIENT_TOOLS,
     ONE_PASS,
     TEXT,
-    TextBlock,
     TextBody,
     ToolAddition,
     ToolDefinition,
@@ -59,6 +58,9 @@ JUDGED_APART = frozenset({"model", "messages", "system", "tools", "fallbacks", "
 
 
 _CONTENT = JUDGED_APART - {"model"}
+
+_NAMING = frozenset((ToolAddition, ToolResult))
+"""Kinds of blocks that may name tools."""
 
 MAX_REMEMBERED_BYTES = 2048
 """Bytes of a body's settings that are remembered; an agent's have some hundred."""
@@ -259,11 +261,10 @@ def _repeated_tokens(text: TextBody) -> int:
     """Return how much reading tools adds that the body defines once and names again: each naming writes out the definition."""
     offered: list[ToolName | ToolDefinition] = []
     named: list[str] = []
-    # Every block of every call passes here, so this is one plain loop, and faster than a search of the bytes.
+    # Every block of every call passes here: which kinds there are is found out without a step of ours for each of them.
     for message in text.messages or ():
-        for block in message.content if isinstance(message.content, list) else ():
-            if isinstance(block, TextBlock):
-                continue
+        blocks = message.content if isinstance(message.content, list) else ()
+        for block in () if _NAMING.isdisjoint(map(type, blocks)) else blocks:
             if isinstance(block, ToolAddition):
                 offered.append(block.tool)
             elif isinstance(block, ToolResult) and isinstance(block.content, list):
