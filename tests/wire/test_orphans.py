@@ -64,7 +64,8 @@ def test_a_call_that_mitmproxy_has_lost_is_settled_once_its_client_has_gone(
     }
     policy = policy_text(provider.url, customers=[], teams=[], users=[], virtual_keys=[{"id": VK, **limits}])
     gw = gateway(policy, scripts=[before, chain, script])
-    body = ask("planted")
+    # As a stream: of an answer in one piece, mitmproxy hears at once that its headers have been seen.
+    body = ask("planted", stream=True)
     head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {VK}\r\ncontent-type: application/json\r\n"
     with gw.raw() as client:
         client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
