@@ -49,7 +49,9 @@ class FastStreams(Addon):
     def load(self, loader: Loader) -> None:
         """Declare the switch."""
         super().load(loader)
-        loader.add_option("fast_streams", bool, True, "Give streamed answers of providers a short way past mitmproxy's event path.")
+        loader.add_option(
+            "fast_streams", bool, True, "Give streamed answers of providers, and requests, a short way past mitmproxy's event path."
+        )
 
     def configure(self, updated: set[str]) -> None:
         """Follow the switch."""
