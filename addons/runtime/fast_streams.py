@@ -50,7 +50,7 @@ class FastStreams(Addon):
         """Declare the switch."""
         super().load(loader)
         loader.add_option(
-            "fast_streams", bool, True, "Give streamed answers of providers, and requests, a short way past mitmproxy's event path."
+            "fast_streams", bool, True, "Give streamed answers and large requests a short way past mitmproxy's event path."
         )
 
     def configure(self, updated: set[str]) -> None:
