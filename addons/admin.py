@@ -216,7 +216,7 @@ def is_same_origin(request: http.Request) -> bool:
 
 
 def refusal_of_write(request: http.Request) -> tuple[int, str] | None:
-    """Return status and words for a write that another site may have sent, or whose body is no plain JSON; None if neither."""
+    """Return status and words for a write that another site may have sent, or whose body is not plain JSON; None if neither."""
     if not is_same_origin(request):
         return 403, "Writes from another origin are refused"
     if content_type_of(request) in body_types().get(request.path.partition("?")[0], ()):

@@ -89,7 +89,7 @@ def send_to(flow: http.HTTPFlow, to: Destination) -> None:
 def decline_websocket(flow: http.HTTPFlow, protocol: ProtocolName) -> None:
     """Answer 426 to an attempt at WebSocket, whoever makes it: Codex then makes its call over HTTP, which is judged.
 
-    It is no call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
+    It is not a call, so it leaves no record: a healthy run of Codex begins with one. It is counted.
     """
     flow.metadata.setdefault("sluicegate", "refused")
     _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), protocol, OTHER)

@@ -32,7 +32,7 @@ class RepeatedLines(logging.Filter):
         """By line: when it came first, and how often."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is printed; what is no warning always is."""
+        """Return whether a record is printed; what is not a warning always is."""
         if record.levelno < logging.WARNING or getattr(record, "is_count", False):
             return True
         error = record.exc_info[1] if record.exc_info else None

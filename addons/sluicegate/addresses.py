@@ -118,7 +118,7 @@ def refusal_of_server(host: str) -> str | None:
         return None
     address = ip_address(name)
     if address.is_unspecified or address in _THIS_NETWORK:
-        return f"{name} is no address of a server; write 127.0.0.1 or the server's own address"
+        return f"{name} is not an address of a server; write 127.0.0.1 or the server's own address"
     reserved = address.is_reserved if isinstance(address, IPv4Address) else address.is_site_local
     if address.is_link_local or address.is_multicast or reserved or name in _METADATA:
         return f"{name} is a link-local, multicast or reserved address, at which no such server can be"

@@ -73,7 +73,7 @@ class Key(Protocol):
 
     @property
     def is_demo(self) -> bool:
-        """Whether its value is its id, which is no secret."""
+        """Whether its value is its id, which is not a secret."""
 
 
 class Reading[K: Key](NamedTuple):
@@ -130,7 +130,7 @@ class Credentials[K: Key]:
         self._harmless: set[bytes] = set()
         """Values that hold no secret: clients send most of theirs again and again."""
         self._no_secrets: set[bytes] = set()
-        """Parts that are no secret themselves; they may hold one."""
+        """Parts that are not a secret themselves; they may hold one."""
         self._usual_names: set[bytes] = set()
         """Names of headers that are sent on unless their value holds a secret."""
         self._compared = 0
@@ -262,7 +262,7 @@ class Credentials[K: Key]:
     def _keys_in(self, value: bytes) -> tuple[list[K], bool]:
         """Return the virtual keys that a value holds, and whether it holds the former value of one.
 
-        The id of a demo key counts only where it is the first key in the value: it is no secret, and may be a word like any other.
+        The id of a demo key counts only where it is the first key in the value: it is not secret, and may be a word like any other.
         """
         scheme, _, rest = value.partition(b" ")
         whole = rest.strip() or scheme

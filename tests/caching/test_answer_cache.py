@@ -255,7 +255,7 @@ def test_a_full_disk_costs_one_answer_and_the_counts_stay_right(file, caplog):
 
 
 def test_a_file_elsewhere_is_used_through_a_link_and_nothing_else_is_touched(tmp_path):
-    """An operator may put the file on another disk; what is no file of ours loses the link alone."""
+    """An operator may put the file on another disk; what is not a file of ours loses the link alone."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "state").mkdir()
     target = tmp_path / "disk" / "answers.db"

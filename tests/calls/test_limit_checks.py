@@ -1,4 +1,4 @@
-"""Verdicts as they are shown: in the usage table's words, exact, and to nobody whom they are no business of."""
+"""Verdicts as they are shown: in the usage table's words, exact, and to nobody whom they are not a business of."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_no_module_is_part_of_a_circle_of_imports():
         if name in done:
             return
         for other in sorted(graph[name] & graph.keys()):
-            # ``from package import module`` names both; the package's own file is no step of its own.
+            # ``from package import module`` names both; the package's own file is not a step of its own.
             if other != name and not name.startswith(f"{other}."):
                 visit(other, (*trail, name))
         done.add(name)

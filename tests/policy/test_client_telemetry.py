@@ -41,7 +41,7 @@ def test_the_collector_is_ready_to_use_and_its_headers_are_not_in_its_repr(tmp_p
     ("env", "words"),
     [
         ({}, "the header Authorization is not usable, the variable TOKEN is not set"),
-        ({"TOKEN": "a\nb"}, "is no line of printable ASCII"),
+        ({"TOKEN": "a\nb"}, "is not a line of printable ASCII"),
     ],
 )
 def test_without_its_headers_nothing_is_forwarded(tmp_path, env, words):

@@ -104,7 +104,7 @@ def test_headers_of_the_environment_do_not_go_to_an_endpoint_of_the_policy(read)
             for name in ("host", "Content-Length", "content-type", "transfer-encoding", "content-encoding", "Connection")
         ),
         ({"OTEL_EXPORTER_OTLP_METRICS_HEADERS": "a/b=sk-secret"}, "OTEL_EXPORTER_OTLP_METRICS_HEADERS: 'a/b': write the name"),
-        ({"OTEL_EXPORTER_OTLP_HEADERS": "a=sk-secret%0d%0ab:c"}, "the value of the header a is no line of printable ASCII"),
+        ({"OTEL_EXPORTER_OTLP_HEADERS": "a=sk-secret%0d%0ab:c"}, "the value of the header a is not a line of printable ASCII"),
     ],
 )
 def test_an_environment_that_cannot_be_used_is_said_and_stops_nothing(read, env, said):

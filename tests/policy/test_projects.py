@@ -56,7 +56,7 @@ def policy(tmp_path_factory):
         ("k-web", "github.com/acme/apollo", None),
         ("k-web", "github.com/acme/anything", "shop"),
         ("k-web", "github.com/acme/shop/docs", "shop"),
-        # A part of a name is no part of a path.
+        # A part of a name is not part of a path.
         ("k-web", "github.com/acme-two/x", None),
         ("k-web", "github.com/acme", None),
         # Without a team none of a team's.

@@ -25,7 +25,7 @@ def frame(headers: Mapping[str, str], payload: bytes) -> bytes:
         struct.pack(f">B{len(n)}sBH{len(v.encode())}s", len(n), n.encode(), 7, len(v.encode()), v.encode())
         for n, v in headers.items()
     ]
-    # A header that is no text, as services may add.
+    # A header that is not text, as services may add.
     parts.append(struct.pack(">B2sB", 2, b"ok", 0) + struct.pack(">B2sBq", 2, b"at", 8, 1_795_000_000_000))
     head = b"".join(parts)
     prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))

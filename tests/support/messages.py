@@ -14,7 +14,7 @@ MARK = "<!-- What follows is made by support.messages -->"
 
 
 def template(node: ast.AST | None) -> str | None:
-    """Return a text in code as its template; None for what is no text."""
+    """Return a text in code as its template; None for what is not text."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.sub(r"%[sd]", "...", node.value)
     if isinstance(node, ast.JoinedStr):

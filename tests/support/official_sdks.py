@@ -80,7 +80,7 @@ def _genai() -> genai.Client:
 
 
 def read_stream(client: Dialect, body: bytes, content_type: str = "text/event-stream; charset=utf-8") -> Seen:
-    """Return what the client's SDK makes of a stream. Raises whatever the SDK raises that is no error of the API."""
+    """Return what the client's SDK makes of a stream. Raises whatever the SDK raises that is not an error of the API."""
     return _read(_STREAMS[client], body, content_type, 200)
 
 

@@ -115,7 +115,9 @@ def check_span(span: Any, names: dict[str, Any] | None = SPAN_ATTRIBUTES) -> dic
     """Return a span's attributes; ``names`` None for spans that are not ours."""
     require(len(span.trace_id) == 16 and any(span.trace_id), "trace_id is not 16 bytes, or all zero")
     require(len(span.span_id) == 8 and any(span.span_id), "span_id is not 8 bytes, or all zero")
-    require(span.parent_span_id == b"" or (len(span.parent_span_id) == 8 and any(span.parent_span_id)), "parent_span_id is no id")
+    require(
+        span.parent_span_id == b"" or (len(span.parent_span_id) == 8 and any(span.parent_span_id)), "parent_span_id is not an id"
+    )
     require(0 < span.start_time_unix_nano <= span.end_time_unix_nano, "a span ends before it begins")
     require(span.name and span.kind, "a span has no name or kind")
     require(span.flags & 0x100, "the flags do not say whether the parent is remote")
@@ -138,7 +140,7 @@ def check_span(span: Any, names: dict[str, Any] | None = SPAN_ATTRIBUTES) -> dic
 
 def points_of(metric: Any, strict: bool = True) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield a metric's points with their attributes, once they are as they should be."""
-    require(re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]{0,254}", metric.name), f"'{metric.name}' is no metric's name")
+    require(re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]{0,254}", metric.name), f"'{metric.name}' is not a metric's name")
     require(not strict or metric.description, f"{metric.name} has no description")
     kind = metric.WhichOneof("data")
     require(kind in ("sum", "gauge", "histogram"), f"{metric.name} is a {kind}")
@@ -147,7 +149,9 @@ def points_of(metric: Any, strict: bool = True) -> Iterator[tuple[dict[str, Any]
     if kind != "gauge":
         cumulative = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
         require(data.aggregation_temporality == cumulative, f"{metric.name} is not cumulative")
-    require(kind != "sum" or not strict or (data.is_monotonic and metric.name.endswith("_total")), f"{metric.name} is no counter")
+    require(
+        kind != "sum" or not strict or (data.is_monotonic and metric.name.endswith("_total")), f"{metric.name} is not a counter"
+    )
     for point in data.data_points:
         found = attributes_of(point.attributes)
         if kind != "gauge":

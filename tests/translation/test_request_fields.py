@@ -26,7 +26,7 @@ DOCUMENTED = {"messages": MESSAGES, "chat": CHAT, "responses": RESPONSES, "gener
 
 
 PLACES = ("no result", "no call", "an image of the type", "a file", "stop:", "messages:", "tools:")
-"""What a refusal names that is no field."""
+"""What a refusal names that is not a field."""
 
 
 def outcome(source, target, body):
@@ -42,7 +42,7 @@ def test_each_documented_field_is_known_and_a_refusal_names_it(source):
     for field in DOCUMENTED[source]:
         results = [outcome(source, target, SMALL[source] | field.body) for target in others(source)]
         for words in (result for result in results if isinstance(result, str)):
-            assert "is no field of" not in words, (field.name, words)
+            assert "is not a field of" not in words, (field.name, words)
             named = {*field.body, *field.body.get("generationConfig", ()), *field.body.get("generation_config", ()), *PLACES}
             assert any(name.replace("_", "").lower() in words.replace("_", "").lower() for name in named), (field.name, words)
 

@@ -158,7 +158,7 @@ def test_models_are_listed(lab, client):
             "POST",
             "/opnai/v1/chat/completions",
             404,
-            "'/opnai' is no provider here. This API's path is /v1/chat/completions, behind",
+            "'/opnai' is not a provider here. This API's path is /v1/chat/completions, behind",
         ),
         ("POST", "/groq/v1/chat/completions", 404, "'/groq' leads to groq, which the policy does not configure"),
         ("POST", "/groqq/v1/chat", 404, "There is no page with that name"),
@@ -176,7 +176,7 @@ def test_a_body_of_another_api_is_named(lab):
     body = {"model": "anthropic/claude-opus-5-5", "input": [{"role": "user", "content": "hi"}], "stream": True}
     reply = lab.send(CLIENTS[0], "POST", PATHS["chat"], json.dumps(body).encode())
     assert (reply.status, reply.reason) == (400, "unsupported")
-    assert "'input' is no field of the Chat Completions API" in reply.message
+    assert "'input' is not a field of the Chat Completions API" in reply.message
 
 
 def test_the_page_has_a_section_for_each_program_and_settings_that_parse():

@@ -197,7 +197,7 @@ def test_a_test_message_goes_as_the_gateways_do(office, tmp_path, server, code, 
 def test_a_bundle_is_read_again_when_it_changes_and_a_wrong_one_changes_nothing(office):
     file = office.gw.folder / "company.pem"
     replace_file(file, "no certificate")
-    office.gw.wait_for(r"Whom we trust on the way out stays as it was: server\.ca_bundle: .* is no whole PEM file")
+    office.gw.wait_for(r"Whom we trust on the way out stays as it was: server\.ca_bundle: .* is not a complete PEM file")
     assert office.call().status == 200
     assert office.call(SONNET).status == 200
     replace_file(file, Company(office.gw.folder, "another").pem.decode())
@@ -241,7 +241,7 @@ def test_a_call_that_the_proxy_lets_not_out_was_not_sent_and_costs_nothing(offic
 
 
 @pytest.mark.parametrize(
-    ("bundle", "says"), [("none.pem", "cannot be read: No such file or directory"), ("words.pem", "is no whole PEM file")]
+    ("bundle", "says"), [("none.pem", "cannot be read: No such file or directory"), ("words.pem", "is not a complete PEM file")]
 )
 def test_a_gateway_does_not_start_with_a_wrong_bundle(tmp_path, bundle, says):
     (tmp_path / "words.pem").write_text("words")

@@ -237,7 +237,7 @@ def test_a_model_that_a_key_may_use_is_asked_about(gate):
         (b"<html>later</html>", ["content-type: text/html"], "it is no JSON"),
         (b'{"data": [{"id": "gpt-big"}]}', ["content-encoding: gzip"], "content-encoding"),
         (b'{"data": [{"id": "gpt-big"}]}', ["content-encoding: rot13"], "content-encoding"),
-        (b'{"data": {"gpt-big": {}}}', [], "'data' is no list"),
+        (b'{"data": {"gpt-big": {}}}', [], "'data' is not a list"),
         (b'{"data": [{"id": "gpt-big"}], "a": ' + b"[" * 300 + b"]" * 300 + b"}", [], "it is nested too deeply"),
         (
             gzip.compress(b'{"data": [{"id": "gpt-big"}], "a": "' + b" " * (20 << 20) + b'"}'),

@@ -205,7 +205,7 @@ def test_an_unreadable_ledger_keeps_the_gateway_from_starting(gateway, tmp_path)
     state.mkdir(exist_ok=True)
     for leftover in state.glob("sluicegate.db*"):
         leftover.unlink()
-    (state / "sluicegate.db").write_bytes(b"this is no database, " * 100)
+    (state / "sluicegate.db").write_bytes(b"this is not a database, " * 100)
     gw.start(wait=False)
     assert gw.exit_code() == 1
     assert any(x.startswith("sluicegate: ") and "not a database" in x for x in gw.output)

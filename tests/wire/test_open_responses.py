@@ -98,10 +98,10 @@ OF_EVENTS = {
 def problems_of(response):
     """Return what the suite's schema would find wrong with a response."""
     found = [f"{name} is missing" for name in REQUIRED if name not in response]
-    found += [f"{n} is no number" for n in NUMBERS if not isinstance(response.get(n), int | float)]
-    found += [f"{n} is no boolean" for n in FLAGS if not isinstance(response.get(n), bool)]
+    found += [f"{n} is not a number" for n in NUMBERS if not isinstance(response.get(n), int | float)]
+    found += [f"{n} is not a boolean" for n in FLAGS if not isinstance(response.get(n), bool)]
     found += [] if response.get("truncation") in ("auto", "disabled") else ["truncation"]
-    found += [] if isinstance(response.get("service_tier"), str) else ["service_tier is no text"]
+    found += [] if isinstance(response.get("service_tier"), str) else ["service_tier is not text"]
     for item in response.get("output", ()):
         found += [f"{item['type']}.{n} is missing" for n in OF_ITEMS.get(item["type"], ()) if n not in item]
         for part in item.get("content", ()) if item["type"] == "message" else ():

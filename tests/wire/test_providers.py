@@ -213,7 +213,7 @@ def test_providers_are_shown_and_their_calls_are_found(gw):
     ask(gw, CASES["groq"], "port")
     found = api.ok("GET", "/api/logs?provider=groq")["logs"]
     assert {row["provider"] for row in found} == {"groq"}
-    # Each seller's own list has its models, and what an answer says it cost is no estimate.
+    # Each seller's own list has its models, and what an answer says it cost is not an estimate.
     assert api.ok("GET", "/api/prices/unlisted")["models"] == []
     assert "sluicegate_unlisted_model_calls_total{" not in api("GET", "/metrics").body.decode()
 

@@ -97,7 +97,7 @@ def behind(tmp_path_factory):
         (b"", ["X-Forwarded-For: 192.0.2.7"], STRANGER, STRANGER),
         (V1, [], TRUSTED, "192.0.2.7"),
         (V2, [], TRUSTED, "192.0.2.7"),
-        # Who is named in a header is no proxy, and only claims to have come for somebody else.
+        # Who is named in a header is not a proxy, and only claims to have come for somebody else.
         (V1, ["X-Forwarded-For: 198.51.100.1"], TRUSTED, "192.0.2.7"),
         (b"PROXY TCP4 127.0.0.1 10.0.0.1 1 2\r\n", ["X-Forwarded-For: 192.0.2.7"], TRUSTED, "192.0.2.7"),
         (b"PROXY UNKNOWN\r\n", [], TRUSTED, TRUSTED),

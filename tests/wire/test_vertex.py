@@ -130,7 +130,7 @@ def test_a_client_of_anthropic_is_answered_by_vertex(lab, stream, has_length):
     assert seen.header("anthropic-beta") == "claude-code-20250219"
     assert (record["provider"], record["output_tokens"], record["estimated"]) == ("vertex", 50, 0)
     if stream:
-        # Vertex has events of its own in the stream, which are no part of Messages.
+        # Vertex has events of its own in the stream, which are not part of Messages.
         assert reply.body == b"".join(sse(model_apis.ANSWER, "claude-opus-4-5-20251101"))
 
 
@@ -189,8 +189,8 @@ def test_tokens_are_counted_for_nothing(lab):
 @pytest.mark.parametrize(
     ("path", "body", "reason", "says"),
     [
-        (f"{THEIRS}/anthropic/models/{FLASH}:rawPredict", CLAUDE, "invalid_request", "is no model of the publisher"),
-        (f"{THEIRS}/google/models/{OPUS}:generateContent", GEMINI, "invalid_request", "is no model of the publisher"),
+        (f"{THEIRS}/anthropic/models/{FLASH}:rawPredict", CLAUDE, "invalid_request", "is not a model of the publisher"),
+        (f"{THEIRS}/google/models/{OPUS}:generateContent", GEMINI, "invalid_request", "is not a model of the publisher"),
         (f"{THEIRS}/anthropic/models/{OPUS}:rawPredict", CLAUDE | {"stream": True}, "invalid_request", "say two things"),
         (f"{THEIRS}/anthropic/models/{OPUS}:streamRawPredict", CLAUDE, "invalid_request", "say two things"),
         (f"{THEIRS}/anthropic/models/{OPUS}:rawPredict", CLAUDE | {"model": "claude-haiku-4-5"}, "invalid_request", "model"),

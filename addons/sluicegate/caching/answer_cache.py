@@ -242,7 +242,7 @@ class AnswerCache:
                 self.stores += 1
             result = entry
         except ValueError as e:
-            # msgspec's errors are of this kind. What nobody here can read is no answer to give again.
+            # msgspec's errors are of this kind. What nobody here can read is not an answer to give again.
             logger.debug("an answer is not kept: %s", e)
         finally:
             self._queued_bytes -= size

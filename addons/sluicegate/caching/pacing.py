@@ -80,7 +80,7 @@ def _steps(values: list[int]) -> list[int]:
 def schedule(packed: bytes, body: bytes) -> list[tuple[float, int]]:
     """Return when each piece of an answer is to be given again, in seconds from its beginning, and up to which byte.
 
-    ``body`` may be another form of the stream than the one whose pieces were noted. Raises ValueError for what is no pace.
+    ``body`` may be another form of the stream than the one whose pieces were noted. Raises ValueError for what is not a pace.
     """
     numbers = _TIMES.decode(packed)
     pauses, sizes = numbers[::2], numbers[1::2]

@@ -220,7 +220,9 @@ def no_page_message(path: str) -> str:
     elif (first := path[1:].partition("/")[0]) and (owner := prefix_owner(first)) is not None:
         text += f": '/{first}' leads to {owner}, which the policy does not configure. Its operator can add it under providers"
     elif not first.startswith("v") and (found := _API_PATH.fullmatch(path[len(first) + 1 :])):
-        text += f": '/{first[:40]}' is no provider here. This API's path is /v1{found[1]}, behind the name of a provider or alone"
+        text += (
+            f": '/{first[:40]}' is not a provider here. This API's path is /v1{found[1]}, behind the name of a provider or alone"
+        )
     return text
 
 

@@ -14,7 +14,7 @@ _WORDS = {
     "query": "the query",
     "sec-websocket-protocol": "the WebSocket subprotocol",
 }
-"""Where a credential stands, for those places that are no header a person would know."""
+"""Where a credential stands, for those places that are not a header a person would know."""
 
 _OWN = "; send only your own key, which is in force"
 

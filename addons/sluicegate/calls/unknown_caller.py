@@ -50,7 +50,7 @@ def variable_of(client: str, provider: str, sent: Sequence[str] = ()) -> str:
 
 
 def refusal_of_unknown(client: str, provider: str, sent: Sequence[str], *, is_login: bool, passes_logins: bool = False) -> Deny:
-    """Return the refusal of a call whose credentials, in the places ``sent``, are no known virtual key.
+    """Return the refusal of a call whose credentials, in the places ``sent``, are not a known virtual key.
 
     ``is_login`` says that a Claude login is among them, ``passes_logins`` that the policy would let it pass beside a virtual key.
     """

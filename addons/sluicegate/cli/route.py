@@ -114,7 +114,7 @@ def explain(
 
 
 def _backend(settings: Settings) -> Backend:
-    """Return what judges the call; say so where that is no running gateway."""
+    """Return what judges the call; say so where that is not a running gateway."""
     from sluicegate.storage.state_folder import url_of_running
 
     if settings.gateway is None and settings.policy is None and (url := url_of_running(settings.state_path())) is not None:

@@ -39,7 +39,7 @@ def read_table(source: Path, columns: Collection[str], prefix: str | None = None
     except OSError as e:
         fail(f"{source}: {e.strerror}", 2)
     if len(data) > MAX_BYTES:
-        fail(f"{source}: is larger than {MAX_BYTES >> 20} MB, which is no table of people or keys", 2)
+        fail(f"{source}: is larger than {MAX_BYTES >> 20} MB, which is not a table of people or keys", 2)
     try:
         rows = _rows(decode(data))
     except (UnicodeError, csv.Error) as e:

@@ -93,7 +93,7 @@ def from_protobuf(data: bytes, message: Message) -> Tree:
     try:
         return _read(memoryview(data), message, 0, _Count())
     except (IndexError, struct.error) as e:
-        raise MalformedError("the body is no protobuf message: it ends early") from e
+        raise MalformedError("the body is not a protobuf message: it ends early") from e
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -106,7 +106,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             return value & 0xFFFF_FFFF_FFFF_FFFF, at
         shift += 7
         if shift > 63:
-            raise MalformedError("the body is no protobuf message: a number has more than ten bytes")
+            raise MalformedError("the body is not a protobuf message: a number has more than ten bytes")
 
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -126,15 +126,15 @@ def _read(data: memoryview, message: Message, depth: int, count: _Count) -> Tree
         elif wire == _BYTES:
             size, at = _varint(data, at)
             if size > end - at:
-                raise MalformedError("the body is no protobuf message: a field is longer than what is left")
+                raise MalformedError("the body is not a protobuf message: a field is longer than what is left")
             raw, at = data[at : at + size], at + size
         elif wire in (_FIXED64, _FIXED32):
             size = 8 if wire == _FIXED64 else 4
             if size > end - at:
-                raise MalformedError("the body is no protobuf message: it ends early")
+                raise MalformedError("the body is not a protobuf message: it ends early")
             raw, at = data[at : at + size], at + size
         else:
-            raise MalformedError(f"the body is no protobuf message: wire type {wire}")
+            raise MalformedError(f"the body is not a protobuf message: wire type {wire}")
         if field is not None:
             _take(found, message, field, wire, raw, depth, count)
     return found
@@ -221,7 +221,7 @@ def _checked(value: Any, message: Message, where: str, depth: int, count: _Count
         if field is None or content is None:
             continue
         if field.is_repeated and not isinstance(content, list):
-            raise MalformedError(f"{name} is no list")
+            raise MalformedError(f"{name} is not a list")
         for item in content if field.is_repeated else (content,):
             count.add()
             if isinstance(field.kind, Message):

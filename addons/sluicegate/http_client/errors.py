@@ -16,7 +16,7 @@ class NotSentError(UnreachableError):
 
 
 class InvalidRequestError(NotSentError):
-    """What was to be sent is no request of HTTP, so no server was asked."""
+    """What was to be sent is not a request of HTTP, so no server was asked."""
 
 
 class NoAnswerError(UnreachableError):

@@ -1,1 +1,1 @@
-"""The network around a gateway: its own port, the proxies on its way out, and hosts that are no provider's."""
+"""The network around a gateway: its own port, the proxies on its way out, and hosts that are not a provider's."""

@@ -44,7 +44,7 @@ def aws_account(config: BedrockKeyConfig, fetch: Callable[[str], str | None], en
     region = region_of(config, env)
     if config.access_key is None or config.secret_key is None:
         return AwsAccount(region)
-    # The id of an access key is no secret, so it may stand in the policy.
+    # The id of an access key is not a secret, so it may stand in the policy.
     key_id = fetch(config.access_key) if is_reference(config.access_key) else config.access_key
     secret = fetch(config.secret_key)
     token = fetch(config.session_token) if config.session_token is not None else None

@@ -59,7 +59,7 @@ def _headers(forward: Forward, env: Mapping[str, str], warn: Callable[[str], Non
         if value is None:
             raise _Unusable(f"the header {name} is not usable, {problem}")
         if not is_header_value(value):
-            raise _Unusable(f"the value of the header {name} is no line of printable ASCII")
+            raise _Unusable(f"the value of the header {name} is not a line of printable ASCII")
         if not is_reference(reference):
             warn(f"client_telemetry: the header {name} is in plain text in the policy; use env.NAME or file:PATH")
         yield name.lower(), value

@@ -232,7 +232,7 @@ def check_webhook_url(value: str) -> None:
     if not is_valid or "#" in value or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError("write env.NAME, file:PATH or a URL such as https://hooks.example.com/..., without user or fragment")
     if refusal_of_server(parts.hostname or ""):
-        raise ValueError("its host is no name that every reader reads alike, or a link-local, unspecified or reserved address")
+        raise ValueError("its host is not a name that every reader reads alike, or a link-local, unspecified or reserved address")
 
 
 def _allowed_path(value: str) -> str:

@@ -131,7 +131,7 @@ def _headers(written: Otlp, warn: Callable[[str], None], env: Mapping[str, str])
 
 def _checked(name: str, value: str) -> tuple[str, str]:
     if not is_header_value(value):
-        raise _Unusable(f"the value of the header {name} is no line of printable ASCII")
+        raise _Unusable(f"the value of the header {name} is not a line of printable ASCII")
     return name.lower(), value
 
 

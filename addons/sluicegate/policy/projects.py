@@ -102,7 +102,7 @@ TrustProjectHeader = Annotated[
     Field(
         description="Whether x-sluicegate-project, or the project in the proxy URL, says which project a call is for, of keys that "
         "have none. ignore: it is only recorded. known: where it names a project here, by id or repository, that has no team or "
-        "customer or is of the key's own. any: besides, names that are no project here stand in records as the project.",
+        "customer or is of the key's own. any: besides, names that are not a project here stand in records as the project.",
     ),
 ]
 Repository = Annotated[

@@ -167,7 +167,7 @@ class FingerprintBuilder:
         self.flags += earlier.flags[start:end]
 
     def add_ignored(self) -> None:
-        """Add a block that is no part of the cached prefix, so that those after it keep their numbers."""
+        """Add a block that is not part of the cached prefix, so that those after it keep their numbers."""
         self.digests += bytes(DIGEST_BYTES)
         self.sizes.append(0)
         self.flags.append(IGNORED)

@@ -128,7 +128,7 @@ def without_marks(block: bytes) -> tuple[bytes, int]:
     while (at := block.find(_MARK, at)) >= 0:
         value = _MARK_VALUE.match(block, at + len(_MARK))
         if value is None:
-            # The same word where it is no name of a field, or one of some other shape.
+            # The same word where it is not a name of a field, or one of some other shape.
             at += len(_MARK)
             continue
         if value[1] != b"null":
@@ -238,7 +238,7 @@ class _Reader:
         return [bytes(block) for block in _LIST.decode(raw)] if raw.startswith(b"[") else ()
 
     def _messages(self, system: int) -> int:
-        """Add the messages; return where the first block begins that is no part of the system prompt."""
+        """Add the messages; return where the first block begins that is not part of the system prompt."""
         made, names = self.made, {"responses": "input", "gemini": "contents"}
         raw = bytes(self.top[names.get(self.dialect, "messages")])
         if not raw.startswith(b"["):

@@ -65,7 +65,7 @@ def without_refused(body: bytes, is_allowed: Callable[[str], bool]) -> bytes | N
     kept = {}
     for member, naming, before in members:
         if not isinstance(fields[member], list):
-            raise UnreadableListError(f"its '{member}' is no list")
+            raise UnreadableListError(f"its '{member}' is not a list")
         if len(fields[member]) > MAX_ENTRIES:
             raise UnreadableListError(f"it has more than {MAX_ENTRIES} models")
         kept[member] = [e for e in fields[member] if not _is_refused(e, naming, before, is_allowed)]

@@ -114,7 +114,7 @@ class Framed:
         return CONTENT_TYPE if self._writes and inner.startswith("text/event-stream") else inner
 
     def feed(self, data: bytes) -> bytes:
-        """Return what the client gets for these bytes of the stream. Bytes that are no frame end it with an error."""
+        """Return what the client gets for these bytes of the stream. Bytes that are not a frame end it with an error."""
         if self._frames is not None:
             try:
                 data = self._frames.complete(data)

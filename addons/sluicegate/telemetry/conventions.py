@@ -41,7 +41,7 @@ _ERROR = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 @lru_cache(maxsize=512)
 def operation_of(kind: Kind, path: str) -> str:
-    """Return a call's operation by its path; for a request that is no model call, its kind."""
+    """Return a call's operation by its path; for a request that is not a model call, its kind."""
     if kind != "messages":
         return kind
     if _EMBEDDINGS.search(path):

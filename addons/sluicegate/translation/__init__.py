@@ -1,4 +1,4 @@
-"""Translate model calls between Messages, Chat Completions, Responses and generateContent, by one form that is no provider's.
+"""Translate model calls between Messages, Chat Completions, Responses and generateContent, by one form that is not a provider's.
 
 ``translate_request`` writes the client's request for the target and keeps what the answer needs as ``context``;
 ``AnswerTranslator`` turns the target's answer into the client's, streamed or whole; ``count_tokens`` answers for a target that

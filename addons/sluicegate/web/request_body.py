@@ -59,7 +59,7 @@ def _parse_form(raw: bytes, model: type[BaseModel]) -> dict[str, Any]:
     try:
         pairs = parse_qsl(raw.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, strict_parsing=bool(raw))
     except ValueError as e:
-        raise ApiError(400, "invalid_request", "Invalid form: it is no list of names and values") from e
+        raise ApiError(400, "invalid_request", "Invalid form: it is not a list of names and values") from e
     sent = [(name, value) for name, value in pairs if name in model.model_fields]
     body = _without_duplicates(sent)
     try:

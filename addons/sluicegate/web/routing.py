@@ -97,6 +97,6 @@ class _Dispatcher:
             return caller or ANONYMOUS
         if caller is None and endpoint is not None and endpoint.finds_caller:
             return ANONYMOUS
-        # Only callers who may use a path learn whether it exists; an open path is no secret.
+        # Only callers who may use a path learn whether it exists; an open path is not a secret.
         roles = endpoint.roles if endpoint is not None else ALL_ROLES if self.endpoints else STAFF
         return authorize(caller, roles, request, self.services)

@@ -76,6 +76,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, bool):
-        # To Python it equals a number, and a number is no bool.
+        # To Python it equals a number, and a number is not a bool.
         return str(value), bool
     return float(value) if isinstance(value, Decimal) else value

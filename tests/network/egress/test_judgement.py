@@ -152,5 +152,5 @@ def test_hosts_of_known_providers_are_refused_where_policy_does_not_configure_th
         if entry.provider is not None:
             known = known_providers()[entry.provider]
             assert known.unsupported is None
-            # What is no host of the provider's own data needs a base_url: the advice says which.
+            # What is not a host of the provider's own data needs a base_url: the advice says which.
             assert entry.base_url is not None or {h for h in entry.hosts if "*" not in h} <= known.hosts, entry.name

@@ -44,11 +44,11 @@ def test_certificates_are_read_whatever_stands_between_them(tmp_path, text):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "is no whole PEM file"),
-        (b"hello", "is no whole PEM file"),
+        (b"", "is not a complete PEM file"),
+        (b"hello", "is not a complete PEM file"),
         (DER, "openssl x509 -inform der"),
-        (ONE.encode()[:-30], "is no whole PEM file"),
-        (ONE.encode() + ANOTHER.encode()[:200], "is no whole PEM file"),
+        (ONE.encode()[:-30], "is not a complete PEM file"),
+        (ONE.encode() + ANOTHER.encode()[:200], "is not a complete PEM file"),
         ((KEY + ONE).encode(), "holds a private key"),
         (ONE.encode() + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate number 2 cannot be read"),
         (b" " * (MAX_BUNDLE_BYTES + 1), "is larger than 8 MiB"),
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(TrustError, match="is no whole PEM file"):
+    with pytest.raises(TrustError, match="is not a complete PEM file"):
         read_bundle(str(tmp_path / "pipe"))
 
 

@@ -149,11 +149,11 @@ def edited(**fields):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: [(n, d + b"x") for n, d in m[:1]] + [(n, d + b"x") for n, d in m[1:]], "no backup"),
+        (lambda m: [(n, d + b"x") for n, d in m[:1]] + [(n, d + b"x") for n, d in m[1:]], "not a backup"),
         (lambda m: [m[0], *((n, bytes(reversed(d))) for n, d in m[1:])], "does not have its digest"),
         (lambda m: m[:-1], "it has no"),
         (lambda m: [*m, ("state/more", b"x")], "is not what"),
-        (lambda m: m[1:], "no backup"),
+        (lambda m: m[1:], "not a backup"),
         (renamed("state/admin-token", "state/../../evil"), "name that none has"),
         (renamed("state/admin-token", "/etc/passwd"), "name that none has"),
         (renamed("state/admin-token", "state/.."), "name that none has"),

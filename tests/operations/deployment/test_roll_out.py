@@ -52,7 +52,7 @@ def test_every_command_says_what_the_page_shows(tmp_path, monkeypatch):
     with FakeProvider(plain(answer)) as provider:
         policy["providers"] = {"anthropic": {"base_url": provider.url, "keys": [{"name": "k", "value": "env.PROVIDER_KEY"}]}}
         gateway = Gateway(tmp_path / "gateway", yaml.safe_dump(policy))
-        # The tests' own CA lasts a day, which is no overlap.
+        # The tests' own CA lasts a day, which is not an overlap.
         AuthorityFolder(gateway.confdir).ensure(time.time_ns() // 1_000_000)
         with gateway:
             monkeypatch.setenv("SLUICEGATE_POLICY", str(gateway.policy))

@@ -38,7 +38,7 @@ def read(stream, kind="text/event-stream"):
         ([{IN: 10, WRITE: 90_000}, {IN: 10, WRITE: 0, READ: 90_000}], 10, 90_000, 0),
         ([{IN: 10, READ: 7}, {IN: 10, READ: 0, WRITE: 0}, {IN: 12, READ: 0}], 12, 7, 0),
         ([{IN: 0}, {IN: 14_000}], 14_000, 0, 0),
-        ([{IN: 100}, {IN: 80}], 80, 0, 0),  # a later count that is no zero is believed
+        ([{IN: 100}, {IN: 80}], 80, 0, 0),  # a later count that is not a zero is believed
         ([{}, {IN: 5.0, WRITE: 3}], 5, 0, 3),
     ],
 )

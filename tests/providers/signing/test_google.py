@@ -159,7 +159,7 @@ def test_tokens_come_from_google_alone(uri, is_taken):
 
 
 def test_a_file_that_google_auth_cannot_read_is_named():
-    with pytest.raises(CannotSignError, match=r"is no credentials file|Google gave no token"):
+    with pytest.raises(CannotSignError, match=r"is not a credentials file|Google gave no token"):
         Fetcher('{"type": "service_account", "client_email": "a@b"}')()
 
 

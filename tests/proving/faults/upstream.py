@@ -120,7 +120,7 @@ def garbage(scene: Scene) -> Observation:
         body("text/event-stream", b"\xff\xfe\x00 no events here \r\n\r\n\r\n" * 20),
         body("application/json", b'{"usage": {"input_tokens": "many", "output_tokens": -4}'),
         body("application/json", b'{"usage": {"input_tokens": "many", "output_tokens": -4}}'),
-        body("application/json", b"this is no gzip", "content-encoding: gzip"),
+        body("application/json", b"this is not a gzip", "content-encoding: gzip"),
         body("application/json", b"", "content-encoding: br"),
     ]
     return Observation(summary(call_each_way(scene, [sends(k) for k in kinds], times=2)))

@@ -49,7 +49,7 @@ def _choices(choice: Any) -> Iterator[dict[str, Any]]:
     yield chunk({"role": message.get("role", "assistant"), "content": "" if message.get("content") is not None else None})
     for name, value in message.items():
         if name in _TEXTS and value:
-            require(isinstance(value, str), f"{name} is no text")
+            require(isinstance(value, str), f"{name} is not text")
     for name in (*_TEXTS[2:], *_TEXTS[:2]):
         if text := message.get(name):
             shown, probabilities = (probabilities, None) if name in ("content", "refusal") else (None, probabilities)
@@ -117,7 +117,7 @@ def _add_delta(message: dict[str, Any], delta: Any) -> None:
     require(isinstance(delta, dict | None), "a delta of unknown form")
     for name, value in (delta or {}).items():
         if name in _TEXTS and value is not None:
-            require(isinstance(value, str), f"{name} is no text")
+            require(isinstance(value, str), f"{name} is not text")
             message[name] = (message.get(name) or "") + value
         elif name == "tool_calls":
             for entry in value or ():

@@ -39,7 +39,7 @@ def _add(candidate: dict[str, Any], given: dict[str, Any]) -> None:
                 if inner != "parts":
                     put(content, inner, part)
             parts = value.get("parts") or []
-            require(isinstance(parts, list) and all(isinstance(part, dict) for part in parts), "parts are no list")
+            require(isinstance(parts, list) and all(isinstance(part, dict) for part in parts), "parts are not a list")
             for part in parts:
                 _add_part(content["parts"], part)
         elif name == "safetyRatings":

@@ -45,7 +45,7 @@ def _deltas(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"type": "citations_delta", "citation": citation}
     for kind, name in _PIECES.items():
         if name in _EMPTIED[block["type"]] and block.get(name):
-            require(isinstance(block[name], str), f"{name} is no text")
+            require(isinstance(block[name], str), f"{name} is not text")
             yield {"type": kind, name: block[name]}
     if block["type"] == "tool_use" and block.get("input"):
         yield {"type": "input_json_delta", "partial_json": encode(block["input"]).decode()}

@@ -87,14 +87,14 @@ def _contents(item: dict[str, Any], kinds: tuple[str, ...]) -> _Events:
 
 def _parts(item: dict[str, Any], name: str, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
     parts = item.get(name) or []
-    require(isinstance(parts, list) and all(isinstance(part, dict) for part in parts), f"{name} is no list")
+    require(isinstance(parts, list) and all(isinstance(part, dict) for part in parts), f"{name} is not a list")
     require(all(part.get("type") in kinds and not part.get("annotations") for part in parts), "a part of unknown kind")
     return list(parts)
 
 
 def _text_in(fields: dict[str, Any], name: str) -> str:
     text = fields.get(name)
-    require(isinstance(text, str), f"{name} is no text")
+    require(isinstance(text, str), f"{name} is not text")
     return str(text)
 
 

@@ -78,7 +78,7 @@ def _values(body: bytes) -> list[Any]:
 
 
 def _pieces(value: Any) -> Iterator[str | None]:
-    """Yield the texts in an answer or in one event of it, and None for what is no text."""
+    """Yield the texts in an answer or in one event of it, and None for what is not text."""
     kind = value.get("type", "")
     if kind.startswith("response."):
         yield from _of_responses_event(kind, value)
@@ -129,5 +129,5 @@ def _of_choices(choices: Any) -> Iterator[str | None]:
 
 
 def _hidden(kind: str) -> str | None:
-    """Return no text for what a model thinks, and None for whatever else is no text."""
+    """Return no text for what a model thinks, and None for whatever else is not text."""
     return "" if kind in ("thinking", "redacted_thinking", "thinking_delta", "signature_delta", "reasoning") else None

@@ -76,7 +76,7 @@ class ClientConnection:
     refusal: Deny | None = None
     """What every request inside its CONNECT is answered, where the tunnel was opened only to say so."""
     envelope: ProtocolName = "anthropic"
-    """The protocol whose error envelope the client expects where a request is no call."""
+    """The protocol whose error envelope the client expects where a request is not a call."""
     approved: set[tuple[str, int]] = field(default_factory=set)
     """Hosts and ports of no provider that egress has approved by name, to be judged once more by address."""
     judged: set[tuple[str, int]] = field(default_factory=set)

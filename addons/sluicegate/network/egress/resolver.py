@@ -112,7 +112,7 @@ class ProviderAddresses:
         self._seen = {key: at for key, at in self._seen.items() if at >= oldest}
 
     def owner(self, policy: Policy, address: str, port: int) -> str | None:
-        """Return the provider's host that has this normalized address; None where it is no provider's."""
+        """Return the provider's host that has this normalized address; None where it is not a provider's."""
         if (provider := policy.provider_of_host(address, port)) is not None:
             return provider.host
         for name, only_port in self._targets(policy):

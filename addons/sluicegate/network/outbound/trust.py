@@ -46,7 +46,7 @@ def read_bundle(path: str) -> str:
         raise TrustError(f"{where} holds a private key: give certificates alone")
     parts = _certificates(text)
     if not parts or text.count(BEGIN) != len(parts):
-        raise TrustError(f"{where} is no whole PEM file of certificates; of a DER file: openssl x509 -inform der -in FILE")
+        raise TrustError(f"{where} is not a complete PEM file of certificates; for a DER file: openssl x509 -inform der -in FILE")
     for number, part in enumerate(parts, 1):
         try:
             x509.load_pem_x509_certificate(part.encode("latin-1"))

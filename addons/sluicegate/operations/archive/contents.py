@@ -87,7 +87,7 @@ def read_manifest(value: Any) -> Manifest:
         members = [Member(str(m["name"]), int(m["size"]), str(m["sha256"]), int(m["mtime_ns"])) for m in value["members"]]
         manifest = Manifest(**{**value, "members": members})
     except (KeyError, TypeError, ValueError) as e:
-        raise ArchiveError("the file is no backup of sluicegate: its list of contents cannot be read") from e
+        raise ArchiveError("the file is not a backup of sluicegate: its list of contents cannot be read") from e
     for member in members:
         if not SAFE_NAME.fullmatch(member.name) or Path(member.name).name in (".", ".."):
             raise ArchiveError(f"the backup has a file of a name that none has: {member.name!r}; nothing was restored")

@@ -208,9 +208,9 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
 def _manifest_of(tar: tarfile.TarFile, archive: Path) -> Manifest:
     first = tar.next()
     if first is None or first.name != MANIFEST or not first.isreg() or first.size > MAX_MANIFEST_BYTES:
-        raise ArchiveError(f"{archive} is no backup of sluicegate")
+        raise ArchiveError(f"{archive} is not a backup of sluicegate")
     file = tar.extractfile(first)
     try:
         return read_manifest(json.loads(file.read() if file is not None else b""))
     except ValueError as e:
-        raise ArchiveError(f"{archive} is no backup of sluicegate") from e
+        raise ArchiveError(f"{archive} is not a backup of sluicegate") from e

@@ -120,7 +120,7 @@ def check_trust(authority: bytes, env: Mapping[str, str], read: Callable[[Path],
         try:
             found = set(_certificates(read(Path(env[name]).expanduser())))
         except (OSError, ValueError):
-            yield fail(name, f"{env[name]} is no readable file of certificates", mend)
+            yield fail(name, f"{env[name]} is not a readable file of certificates", mend)
             continue
         if signing in found and not wanted <= found:
             words = "does not have the CA that is announced: once that signs, the gateway's certificates are refused"

@@ -41,7 +41,7 @@ def check_reach(gateway: str) -> tuple[bool, list[Finding]]:
     except ValueError:
         found = None
     if not isinstance(found, dict) or "ready" not in found:
-        return False, [fail("gateway", f"what answers at {gateway} is no sluicegate", "give the gateway's own URL")]
+        return False, [fail("gateway", f"what answers at {gateway} is not sluicegate", "give the gateway's own URL")]
     findings = [_clock(ready)]
     if found["ready"]:
         findings.insert(0, ok("gateway", f"{gateway} takes calls"))

@@ -117,7 +117,7 @@ def _require_no_demo_key(fields: Fields) -> None:
     """Refuse to make a key of the kind ``session``, which has no value, one whose value is its id. Raises EditError."""
     has_value = fields.get("value") is not None or fields.get("value_hash") is not None
     if fields.get("kind", "session") != "session" and not has_value:
-        raise EditError("value: a key of the kind session has none, so send one with another kind; its id is no secret", "value")
+        raise EditError("value: a key of the kind session has none, so send one with another kind; its id is not a secret", "value")
 
 
 def _save(draft: Draft, kind: Kind, name: str, fields: Fields, *, generate: bool, create_teams: bool = False) -> Saved:

@@ -41,7 +41,7 @@ ERROR_TYPES: Mapping[str, str] = {
 
 
 class FrameError(ValueError):
-    """Bytes that are no frame: a wrong checksum, a length that is impossible, or a header that cannot be read."""
+    """Bytes that are not a frame: a wrong checksum, a length that is impossible, or a header that cannot be read."""
 
     before: Sequence[Frame] = ()
     """The frames that came whole in the same chunk before them."""

@@ -33,7 +33,7 @@ class ReportedCounts:
     def __init__(self, input_names: tuple[str, ...]) -> None:
         """Take the names of the counts of the input, that of the prompt first."""
         self.is_invalid = False
-        """Whether a count was written as something that is no count."""
+        """Whether a count was written as something that is not a count."""
         self._input = input_names
         self._counts: dict[str, int] = {}
 

@@ -88,7 +88,7 @@ class UsageReader(ABC):
     _is_judged = True
     """Whether ``usage`` and what belongs to it say all that was seen."""
     is_invalid = False
-    """Whether a count that matters was reported as something that is no count."""
+    """Whether a count that matters was reported as something that is not a count."""
     finished = False
     """Whether the answer has been marked as complete."""
     is_final = False

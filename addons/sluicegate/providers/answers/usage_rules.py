@@ -24,7 +24,7 @@ class ReportedCost:
     """The flag beside the counts that says that it does; None if it always does."""
 
     def nano(self, usage: Mapping[str, Any]) -> int | None:
-        """Return the cost in nano-dollars, rounded half up; None where none is named, or what is named is no amount."""
+        """Return the cost in nano-dollars, rounded half up; None where none is named, or what is named is not an amount."""
         found = self._amount(usage, self.path)
         if found is None or not self.more_path or not (self.more_if is None or usage.get(self.more_if) is True):
             return found

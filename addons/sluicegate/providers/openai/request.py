@@ -223,7 +223,7 @@ def _items(request: RequestBody, raw: bytes) -> list[_Item]:
     try:
         return _READ_ITEMS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # What is no object would hide the tools of the items beside it.
+        # What is not an object would hide the tools of the items beside it.
         if b"{" in raw:
             request.problems.append("an item of 'input' cannot be read")
         return []

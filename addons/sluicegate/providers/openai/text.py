@@ -12,7 +12,7 @@ Deliver = Callable[[Any], None]
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the objects in a list, or none if it is no list."""
+    """Yield the objects in a list, or none if it is not a list."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 

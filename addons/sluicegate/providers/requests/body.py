@@ -321,7 +321,7 @@ def models_in(field: str, raw: bytes) -> list[str] | None:
 def models_anywhere(body: bytes, path: str) -> tuple[str, ...] | None:
     """Return every model that a request of an unknown kind names, in its path and at any depth of its body.
 
-    None if the body is not JSON, is too long to be looked through while other calls wait, or names what is no model's name.
+    None if the body is not JSON, is too long to be looked through while other calls wait, or names what is not a model's name.
     """
     found = models_in("", body) if 0 < len(body) <= MAX_NAMING_BYTES else None if body else []
     named = dict.fromkeys([*_MODEL_IN_PATH.findall(path), *(found or ())])

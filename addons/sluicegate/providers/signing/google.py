@@ -205,7 +205,7 @@ def _found(info: str | None) -> Any:
             "no Google credentials were found on the gateway's machine: set GOOGLE_APPLICATION_CREDENTIALS, run gcloud auth "
             "application-default login, or write auth_credentials in the policy"
             if info is None
-            else "auth_credentials is no credentials file that google-auth can read"
+            else "auth_credentials is not a credentials file that google-auth can read"
         ) from e
 
 

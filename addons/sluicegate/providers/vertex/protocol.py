@@ -34,7 +34,7 @@ class Vertex:
         if named.publisher == "anthropic" and named.model == COUNT:
             return read_messages(body)
         if publisher_of(named.model) != named.publisher:
-            return f"'{named.model[:100]}' is no model of the publisher '{named.publisher}', which the path names"
+            return f"'{named.model[:100]}' is not a model of the publisher '{named.publisher}', which the path names"
         return read_generate_content(body, path) if named.publisher == "google" else _read_raw_predict(body, named)
 
     def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:

@@ -13,8 +13,9 @@ _STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 class ArgumentsText:
     """Take the pieces of one call's arguments; give each on at once if it belongs to an object.
 
-    What is no object is held until the end: null and nothing are no arguments, JSON text inside a JSON string is unpacked, and what
-    cannot be read at all becomes an object that shows it. A lone ``{}`` is held too, for some servers send it before the arguments.
+    What is not an object is held until the end: null and nothing mean no arguments, JSON text inside a JSON string is
+    unpacked, and what cannot be read at all becomes an object that shows it. A lone ``{}`` is held too, for some servers
+    send it before the arguments.
     """
 
     def __init__(self) -> None:

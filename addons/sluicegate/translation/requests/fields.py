@@ -145,5 +145,5 @@ def check(fields: Fields, rules: FieldRules, source: Dialect, within: str = "") 
             if value not in harmless:
                 raise Untranslatable(f"'{within}{name}' of {DIALECT_WORDS[source]} has no counterpart here: {why}")
         else:
-            raise Untranslatable(f"'{within}{name}' is no field of {DIALECT_WORDS[source]} that can be translated; leave it out")
+            raise Untranslatable(f"'{within}{name}' is not a field of {DIALECT_WORDS[source]} that can be translated; leave it out")
     return dropped

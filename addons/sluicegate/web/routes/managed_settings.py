@@ -46,7 +46,7 @@ def key_of_client(request: ApiRequest) -> VirtualKey:
     _, token = read_authorization(request.http.headers.get("authorization", ""))
     if token and not token.startswith(ACCESS):
         count_wrong_credential(services, request.http)
-    # A sign-in that has ended is no attempt to guess one: the client asks each hour.
+    # A sign-in that has ended is not an attempt to guess one: the client asks each hour.
     message = "The sign-in or key is not, or no longer, valid: sign in again (/login)"
     raise ApiError(401, "authentication_error", message, headers={"x-should-retry": "false", "www-authenticate": "Bearer"})
 

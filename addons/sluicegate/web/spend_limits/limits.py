@@ -59,7 +59,7 @@ def limits_in(kind: Kind, owner: str, entity: schema.Limited) -> Iterator[SpendL
 
 
 def id_of_limit(kind: Kind, owner: str, period: str, number: int) -> str:
-    """Return the id: the same at all times, for what is no part of the policy cannot be kept there."""
+    """Return the id: the same at all times, for what is not part of the policy cannot be kept there."""
     return "spl_" + hashlib.sha256(f"{kind.scope}/{owner}/{period}/{number}".encode()).hexdigest()[:32]
 
 

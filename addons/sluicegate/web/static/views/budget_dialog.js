@@ -43,14 +43,14 @@ function BudgetForm({ title, path, kind, name, window, first, entity, onClose, o
       return api("POST", `${path}/raise`, { amount: Number(v.amount), until: new Date(v.until).toISOString(), ...which });
     if (operation === "reset") return api("POST", `${path}/reset-usage`, { budget: true, rate_limit: false });
     const of = budgets.find((b) => windowOf(b) === window);
-    // Its raises go on: they are no part of the form.
+    // Its raises go on: they are not part of the form.
     const body = budgetBody(v) && { ...budgetBody(v), ...(of?.raises?.length ? { raises: of.raises } : {}) };
     if (!entity.budgets?.includes(of)) return saveChange(path, entity, { budget: body });
     const budgetsLeft = entity.budgets.map((b) => (b === of ? body : editableBudget(b))).filter(Boolean);
     return saveChange(path, entity, { budgets: budgetsLeft.length ? budgetsLeft : null });
   };
   const initial = { ...budgetValues(budgets.find((b) => windowOf(b) === window)), amount: "", until: "", window: window ?? "never" };
-  // What a provider or a model has is no person's to be raised for a time.
+  // What a provider or a model has is not a person's to be raised for a time.
   const operations = kind === "providers" ? OPERATIONS.filter(([o]) => o !== "raise") : OPERATIONS;
   return html`<${FormDialog} title=${title} button=${BUTTONS[operation]} danger=${operation === "reset"} work=${work} onClose=${onClose} onDone=${onDone} initial=${initial}>
     ${({ values, set, error }) => {
