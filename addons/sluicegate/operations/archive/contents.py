@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 STATE, POLICY, AUTHORITY = "state", "policy", "ca"
 """The parts of a backup, each a folder in it."""
 
-DATABASES = ("sluicegate.db", "content.db", "prompt_cache.db")
+DATABASES = ("sluicegate.db", "content.db", "prompt_cache.db", "client_telemetry.db")
 """Copied by SQLite itself while calls are written; the logs' index is not copied, because it is made from the first."""
 
 WORKERS_STORE = "fleet.db"

@@ -7,6 +7,7 @@ import { Empty, Fetched, Outcome, Page, Problem, Time } from "../lib/components.
 import { CustomTimes, RANGES, TIME_PARAMETERS, chosen as chosenTime, useEpoch, useTimes } from "../lib/time_ranges.js";
 import { completedShare, count, duration, exactMoney, money, moneys, reasonText, short } from "../lib/format.js";
 import { CallPanel } from "./call_panel.js";
+import { ClientReports } from "./client_reports.js";
 import { PromptCache } from "./prompt_cache.js";
 
 // Filters, each: query parameter, label, the facet list it is chosen from where it has one, and the column it filters.
@@ -131,7 +132,7 @@ export default function Calls({ parts, query, user }) {
     <div class=${"with-panel" + (chosen ? " open" : "")}>
       <div class="list-side">
         ${first.data && html`<${Summary} stats=${first.data.stats} live=${live} tail=${tail} />`}
-        ${filters.session && !filters.session.includes(",") && html`<${PromptCache} session=${filters.session} />`}
+        ${filters.session && !filters.session.includes(",") && html`<${PromptCache} session=${filters.session} /><${ClientReports} session=${filters.session} />`}
         <${Fetched} of=${first.error ? { data: first.data ?? null } : first} lines=${10}>${(data) =>
           !data
             ? null
