@@ -33,7 +33,7 @@ from sluicegate.fleet.store.reach import store_address
 from sluicegate.http_client.proxies import choose_proxies
 from sluicegate.http_client.trust import trust
 from sluicegate.limits.free_requests import FreeRequests
-from sluicegate.limits.lease import boot_clock
+from sluicegate.limits.lease import boot_clock_ms
 from sluicegate.limits.ledger import Ledger
 from sluicegate.logs import Logs
 from sluicegate.metrics.collector import Metrics
@@ -126,7 +126,7 @@ class Services:
         is_shared = isinstance(source, StoreSource) or store_address(self.policy_watcher.current.server, env) is not None
         if is_shared or worker is not None or has_workers(state_dir):
             # Windows turn by the store's time.
-            steady = (lambda: boot_clock() // 1_000_000) if clock is wall_clock else None
+            steady = boot_clock_ms if clock is wall_clock else None
             clock = self.policy_watcher.clock = FollowedClock(clock, steady)
         self.clock = clock
         self.state_dir, self.database = state_dir, state_dir / FILENAME

@@ -21,6 +21,7 @@ from sluicegate.fleet.store.sqlite import SqliteEngine
 from sluicegate.policy.audit_trail import AuditEntry, AuditTrail
 from sluicegate.policy.loader import PolicyError
 from sluicegate.policy.source import PolicyNotWritableError, Written, refusal_of_copy
+from sluicegate.policy.watcher import PolicyWatcher
 from sluicegate.storage.store import Store
 from sluicegate.windows import iso
 
@@ -138,6 +139,35 @@ def test_a_row_that_is_no_policy_stops_nobody_and_is_written_nowhere(engine, tmp
     assert [bool(v.files) for v in table.since(0, 10)] == [True, False, True]
 
 
+def test_a_start_takes_the_newest_valid_version_and_says_so(engine, tmp_path):
+    source, valid = StoreSource(tmp_path / "local.yaml", tmp_path, PolicyTable(engine), "north"), {"p.yaml": "version: 1\n"}
+    source.put(0, {"p.yaml": "version: 1\nteams: [{id: first}]\n"}, written("a"))
+    source.put(1, valid, written("b"))
+    source.put(2, {"p.yaml": "version: 1\nteems: []\n"}, written("c"))
+    with engine.transaction() as run:
+        run(("INSERT INTO fleet_policy VALUES (4, 't', 'd', '[]', 0, 'x', 'push', 'y', 'z')", ()), commit=True)
+    started = StoreSource(tmp_path / "local.yaml", tmp_path, PolicyTable(engine), "south")
+    started.open()
+    watcher = PolicyWatcher(started, {}, lambda: NOW)
+    assert watcher.active.files == {Path("store/p.yaml"): b"version: 1\n"}
+    assert watcher.error is not None
+    assert "version 4 in the store is none that sluicegate has written" in watcher.error["message"]
+    assert (watcher.has_changed(), started.number, watcher.reload_errors) == (False, 4, 1)
+    # Mended by any node, it comes into force.
+    source.put(4, {"p.yaml": "version: 1\nteams: [{id: last}]\n"}, written("e"))
+    assert started.fetch()
+    assert watcher.has_changed()
+    assert watcher.reload()
+    assert (watcher.error, [team.id for team in watcher.current.file.teams]) == (None, ["last"])
+    # Where none is valid there is nothing to start with.
+    with engine.transaction() as run:
+        run(("UPDATE fleet_policy SET files = '{}'", ()), commit=True)
+    nothing = StoreSource(tmp_path / "local.yaml", tmp_path / "other", PolicyTable(engine), "south")
+    nothing.open()
+    with pytest.raises(PolicyError, match="none that sluicegate has written"):
+        PolicyWatcher(nothing, {}, lambda: NOW)
+
+
 def test_a_store_that_was_restored_is_followed_and_the_log_says_so(engine, tmp_path, caplog):
     source = StoreSource(tmp_path / "local.yaml", tmp_path, PolicyTable(engine), "north")
     for number, revision in enumerate("abc"):
@@ -154,7 +184,7 @@ def test_a_store_that_was_restored_is_followed_and_the_log_says_so(engine, tmp_p
         run(("DELETE FROM fleet_policy WHERE number > 2", ()), commit=True)
     assert source.fetch()
     seen.append(source.fingerprint())
-    assert len(set(seen)) == 3
+    assert (len(set(seen)), source.set_back) == (3, 2)
     told = [r.getMessage() for r in caplog.records]
     assert [("sluicegate policy restore c" in one, "sluicegate policy restore d" in one) for one in told] == [
         (True, False),

@@ -149,6 +149,9 @@ def scraped(gw):
     for family in text_string_to_metric_families(gw.admin("/metrics").body.decode()):
         for sample in family.samples:
             found.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
+        if family.name.startswith("sluicegate_fleet_"):
+            # A gateway that is alone has the families without samples.
+            found.setdefault(f"{family.name}{'_total' if family.type == 'counter' else ''}", {"job", "instance"})
     return found
 
 

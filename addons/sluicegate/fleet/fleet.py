@@ -79,6 +79,8 @@ class Fleet:
         self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
         self.membership = Membership(self.standing, self.agent)
         self.notices = reached.notices({CHANNEL: self._look_at_policy, channel_of(self.id): self.membership.hint})
+        self.policy: StoreSource | None = None
+        """Where the policy is kept, if that is the store."""
         self.on_policy: Callable[[], None] = lambda: None
         """Called where the store may have another policy; it must be quick."""
         self.membership.on_policy = self._look_at_policy
@@ -221,7 +223,7 @@ def open_fleet(gateway: Gateway, clock: FollowedClock) -> Fleet:
     revision, on_replaced = lambda: gateway.policy.revision, lambda: gateway.logs.index.discard()
     fleet = Fleet(reached, gateway, clock, revision, on_replaced)
     if isinstance(source, StoreSource):
-        fleet.membership.policy_here = lambda: source.number
+        fleet.policy, fleet.membership.policy_here = source, lambda: source.number
     return fleet
 
 

@@ -16,6 +16,11 @@ def boot_clock() -> int:
     return time.clock_gettime_ns(_BOOT_CLOCK)
 
 
+def boot_clock_ms() -> int:
+    """Return the same in milliseconds. Asked for a dozen times a call."""
+    return time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000
+
+
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

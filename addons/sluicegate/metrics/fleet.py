@@ -14,12 +14,14 @@ _GAUGES = {
     "live_nodes": "Nodes that the store counts as live.",
     "undelivered_records": "Records that the store does not have yet.",
     "clock_offset_seconds": "The store's clock less the node's.",
+    "unreadable_erasures": "Erasures in the store that no gateway has written so, and that are not carried out.",
 }
 _COUNTERS = {
     "messages": "Messages that the store has answered: each is one round trip, whatever it holds.",
     "waits": "Calls that waited for the store, because no lease had room for them.",
     "store_errors": "Messages that the store did not answer.",
     "delivered_records": "Records that the store has taken.",
+    "policy_set_back": "How often the policy in the store has gone back to an earlier version, as in a restored backup.",
 }
 
 
@@ -40,6 +42,8 @@ def fleet_families(snapshot: Snapshot) -> Iterator[Metric]:
             "waits": fleet.membership.asks.asked,
             "store_errors": fleet.agent.errors,
             "delivered_records": shipping.delivered,
+            "unreadable_erasures": 0 if shipping.asked is None else len(shipping.asked.erasures.unreadable),
+            "policy_set_back": 0 if fleet.policy is None else fleet.policy.set_back,
         }
     yield node
     for kind, described in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):

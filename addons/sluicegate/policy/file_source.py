@@ -50,6 +50,10 @@ class FileSource:
         """Return the contents of the files, in the order they are merged. Raises PolicyError."""
         return read_files(self.path)
 
+    def earlier(self) -> Iterator[Mapping[Path, bytes]]:
+        """Yield nothing: whoever edits a file by hand is told at the start what is wrong with it."""
+        return iter(())
+
     def require(self, policy: Policy) -> None:
         """Refuse a policy that says it is elsewhere: where it is was decided at the start. Raises PolicyError."""
         if policy.file.policy.source == "store":

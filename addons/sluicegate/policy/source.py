@@ -5,7 +5,7 @@ What edits and loads a policy goes by this interface alone, so it does not know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -79,6 +79,9 @@ class PolicySource(Protocol):
 
     def read(self) -> Mapping[Path, bytes]:
         """Return the contents of its files, in the order they are merged. Raises PolicyError."""
+
+    def earlier(self) -> Iterator[Mapping[Path, bytes]]:
+        """Yield what was kept before, newest first, for a start where the present contents are invalid."""
 
     def require(self, policy: Policy) -> None:
         """Refuse a policy that cannot be kept here. Raises PolicyError."""

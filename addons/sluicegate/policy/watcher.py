@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,7 @@ class PolicyWatcher:
     """Keeps ``current`` up to date. It is replaced whole by one assignment, so readers need no lock."""
 
     def __init__(self, source: Path | PolicySource, env: Mapping[str, str], clock: Callable[[], int]) -> None:
-        """Load the policy from its source, or from a file or folder. Raises PolicyError."""
+        """Load the policy from its source, or from a file or folder; or the newest valid one that is kept. Raises PolicyError."""
         self.source: PolicySource = FileSource(source) if isinstance(source, Path) else source
         self.path, self.env, self.clock = self.source.path, env, clock
         self.reload_errors = 0
@@ -48,8 +49,7 @@ class PolicyWatcher:
         self.lock = threading.Lock()
         """Held while the files are read or replaced, so that no half-made change is read."""
         self._fingerprint = self.source.fingerprint()
-        files = self.source.read()
-        self.current: Policy = policy_from_files(self.path, files, env=env, now=clock())
+        self.current, files = self._first()
         self._secrets = SecretFiles(self.current)
         self.active = ActivePolicy(self.current, files, clock(), None, "start")
         self.on_change: Callable[[ActivePolicy], None] = lambda _: None
@@ -59,6 +59,25 @@ class PolicyWatcher:
         self.unfit: Callable[[Policy], str | None] = lambda _: None
         """Returns why this process cannot serve a policy that is valid elsewhere; None where it can."""
         self._thread = PeriodicThread("sluicegate-policy", POLL_INTERVAL_S, self._watch)
+
+    def _first(self) -> tuple[Policy, Mapping[Path, bytes]]:
+        """Return the policy to start with, and its files. Raises PolicyError."""
+
+        def read(files: Mapping[Path, bytes]) -> tuple[Policy, Mapping[Path, bytes]]:
+            return policy_from_files(self.path, files, env=self.env, now=self.clock()), files
+
+        try:
+            return read(self.source.read())
+        except PolicyError as e:
+            for files in self.source.earlier():
+                with contextlib.suppress(PolicyError):
+                    found = read(files)
+                    self.reload_errors, self.problems = 1, e.problems
+                    logger.error(
+                        "The newest policy is invalid; starting with revision %s, which was before it:\n%s", found[0].revision, e
+                    )
+                    return found
+            raise
 
     @property
     def error(self) -> dict[str, Any] | None:

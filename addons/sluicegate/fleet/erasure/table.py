@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -12,6 +12,8 @@ from sluicegate.fleet.store.session import Session
 
 if TYPE_CHECKING:
     import psycopg
+
+logger = logging.getLogger("sluicegate")
 
 _NOW = "(extract(epoch from statement_timestamp()) * 1000)::bigint"
 _REGISTER = f"""
@@ -61,6 +63,8 @@ class Erasures:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.unreadable: frozenset[str] = frozenset()
+        """Ids of erasures that name nobody in a form that we know, as last looked."""
 
     def register(self, node: str, name: str) -> None:
         """Note that a node keeps records, so that it has to erase too."""
@@ -76,7 +80,17 @@ class Erasures:
         if rows:
             # A node that was waited for may have been forgotten.
             self.session.ask(_FINISH)
-        return [OpenErasure(i, who, _person(orjson.loads(text)), done_at is not None) for i, who, text, done_at in rows]
+        found, unreadable = [], set()
+        for i, who, text, done_at in rows:
+            try:
+                found.append(OpenErasure(i, who, _person(orjson.loads(text)), done_at is not None))
+            except (ValueError, TypeError, LookupError, AttributeError) as e:
+                # Whoever can write to the store is not to stop what is delivered and fetched.
+                unreadable.add(i)
+                if i not in self.unreadable:
+                    logger.error("Erasure %s in the store is none that a gateway has asked for, and is not carried out: %s", i, e)
+        self.unreadable = frozenset(unreadable)
+        return found
 
     def report(self, erasure: str, node: str, calls: int, waits_for: str | None = None) -> None:
         """Note that a node has carried an erasure out, or what it ``waits_for``. With the last one the person is forgotten."""
@@ -105,8 +119,13 @@ def _fields_of(person: Person) -> dict[str, Any]:
     }
 
 
-def _person(fields: Mapping[str, Any]) -> Person:
+def _person(fields: Any) -> Person:
+    """Return whom a row names. Raises ValueError, TypeError or LookupError for one that no gateway has written."""
     labels = frozenset((name, value) for name, value in fields["group_labels"])
+    pairs = [*fields["keys"].items(), *labels]
+    words = [fields["user_id"], fields["pseudonym"], *fields["names"], *fields["shared"], *(word for pair in pairs for word in pair)]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("it has other things than text")
     return Person(
         fields["user_id"],
         fields["pseudonym"],

@@ -45,6 +45,8 @@ class StoreSource:
         """Why the store cannot be read; None while it can."""
         self.is_confirmed = False
         """Whether the store has said what is in force since this process started: until then a key may have been revoked."""
+        self.set_back = 0
+        """How often the store has gone back to an earlier version since this process started."""
         self._held: Version | None = None
         self._lock = threading.Lock()
         """Held while the connection is used."""
@@ -95,6 +97,7 @@ class StoreSource:
         if newest is None or newest is self._held:
             return
         if (held := self._held) is not None and newest.number <= held.number:
+            self.set_back += 1
             logger.warning(
                 "The policy in the store has gone back from version %d, revision %s, to version %d, revision %s, as where it was "
                 "restored from a backup: keys that were revoked since are valid again. If that is not meant: sluicegate policy "
@@ -137,6 +140,22 @@ class StoreSource:
             why = f"version {held.number} in the store is none that sluicegate has written; {PUSH} --replace {held.revision}"
             raise PolicyError([Problem(str(FOLDER), 0, "", why)])
         return _contents(held)
+
+    def earlier(self) -> Iterator[Mapping[Path, bytes]]:
+        """Yield the versions before the newest, as long as the store answers: nodes that run stay with the last valid one too."""
+        number = self.number
+        while number > 1:
+            try:
+                with self._lock:
+                    found = self.table.before(number)
+            except FleetError as e:
+                logger.warning("Earlier versions of the policy cannot be fetched: %s", e)
+                return
+            if found is None:
+                return
+            number = found.number
+            if found.files:
+                yield _contents(found)
 
     def require(self, policy: Policy) -> None:
         """Take any policy: where it says that it is kept is not asked of one that is in the store."""

@@ -21,6 +21,7 @@ KEPT_VERSIONS = 200
 
 _COLUMNS = "number, revision, files, put_at, who, action, summary, node"
 _NEWEST = f"SELECT {_COLUMNS} FROM fleet_policy ORDER BY number DESC LIMIT 1"  # noqa: S608
+_BEFORE = f"SELECT {_COLUMNS} FROM fleet_policy WHERE number < ? ORDER BY number DESC LIMIT 1"  # noqa: S608
 _SINCE = f"SELECT {_COLUMNS} FROM fleet_policy WHERE number > ? ORDER BY number LIMIT ?"  # noqa: S608
 _HEAD = "SELECT number, revision FROM fleet_policy ORDER BY number DESC LIMIT 1"
 _PUT = """
@@ -69,6 +70,11 @@ class PolicyTable:
     def newest(self) -> Version | None:
         """Return the version in force."""
         rows = self._ask(_NEWEST)
+        return _version(rows[0]) if rows else None
+
+    def before(self, number: int) -> Version | None:
+        """Return the version before one; None where the store has none."""
+        rows = self._ask(_BEFORE, number)
         return _version(rows[0]) if rows else None
 
     def since(self, number: int, limit: int) -> list[Version]:
