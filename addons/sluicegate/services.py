@@ -68,7 +68,7 @@ from sluicegate.storage.writer import Writer
 from sluicegate.telemetry.exporter import Telemetry
 from sluicegate.tokenizers.counter import TokenCounter
 from sluicegate.workers.clears import Clears
-from sluicegate.workers.combined_scrape import Scrape
+from sluicegate.workers.peers import Peers
 from sluicegate.workers.revisions import SharedRevisions
 from sluicegate.workers.sign_in import shared_sign_in
 from sluicegate.workers.worker import FOLDER, Worker, open_folder, settle, this_worker, unfit
@@ -179,7 +179,7 @@ class Services:
         self.live_calls, self.printer = LiveCalls(), Printer()
         self.sessions, self.attempts = (Sessions(), Attempts()) if worker is None else shared_sign_in(state_dir)
         self.metrics, self.telemetry = Metrics(self), Telemetry(self)
-        self.scrape = None if worker is None else Scrape(worker.number, state_dir, self.metrics.render, self.metrics.cache_counts)
+        self.peers = None if worker is None else Peers(worker.number, state_dir, self)
         self.notifier = Notifier(self, self.database, claims=None if self.fleet is None else self.fleet.alerts)
         self.notifier.is_our_turn = self.turn.is_ours
         self.logs = Logs(self.database, self.clock, self.writer.want_agreement, keeps_undelivered=self.delivers_records)
@@ -301,8 +301,8 @@ class Services:
         self.upkeep.start()
         if self.fleet is not None:
             self.fleet.start()
-        if self.scrape is not None:
-            self.scrape.start()
+        if self.peers is not None:
+            self.peers.start()
 
     def reload(self) -> None:
         """Read policy, secrets and prices again though their files look the same. Blocking; what is invalid changes nothing."""
@@ -333,7 +333,7 @@ class Services:
             self._simulator.stop()
         for closed in (self.logs, self.content, self.prompt_watch, self.semantic, self.answers):
             closed.close()
-        for part in (self.store, self.journal, self.sign_ins, self.turn, self.scrape, self.state_folder, self.printer):
+        for part in (self.store, self.journal, self.sign_ins, self.turn, self.peers, self.state_folder, self.printer):
             if part is not None:
                 part.close()
 

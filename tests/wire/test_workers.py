@@ -175,6 +175,37 @@ def test_workers_are_listed_as_nodes(workers: Workers) -> None:
     assert nodes["host-1"]["policy_revision"] == nodes["host-2"]["policy_revision"]
 
 
+def test_calls_under_way_are_shown_by_every_worker(workers: Workers) -> None:
+    go, token = threading.Event(), {"authorization": f"Bearer {workers.token}"}
+    first, second = workers.connected().values()
+    third = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=WAIT_S)
+    workers.provider.script = held(go)
+    with ThreadPoolExecutor(1) as pool, closing(first), closing(second), closing(third):
+        made = pool.submit(call, second, "vk-free")
+        health = eventually(lambda: (h := asked(first, "/api/health", **token)[1])["ledger"]["reservations"] == 1 and h)
+        assert sorted(one["node"] for one in health["workers"]) == ["host-1", "host-2"]
+        assert [one["calls"] for one in health["workers"]] == [one["reservations"] for one in health["workers"]]
+        # Whichever worker it is asked of, and wherever the call is.
+        third.request("GET", "/api/events", headers=token)
+        events = third.getresponse()
+        begun = event_in(events)
+        go.set()
+        assert made.result() == 200
+        ended = event_in(events)
+    workers.provider.script = plain(NICKEL)
+    (busy,) = (one["node"] for one in health["workers"] if one["calls"])
+    assert [(e["virtual_key_id"], e["node"], e["outcome"]) for e in (begun, ended)] == [
+        ("vk-free", busy, None),
+        ("vk-free", busy, "completed"),
+    ]
+
+
+def event_in(stream: http.client.HTTPResponse) -> dict[str, Any]:
+    while not (line := stream.readline()).startswith(b"data: "):
+        assert line
+    return json.loads(line.removeprefix(b"data: "))
+
+
 def test_an_edit_and_a_sign_in_by_one_worker_hold_for_the_other(workers: Workers) -> None:
     first, second = workers.connected().values()
     token = {"authorization": f"Bearer {workers.token}"}

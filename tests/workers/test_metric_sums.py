@@ -79,5 +79,5 @@ def test_figures_are_told_though_nothing_can_be_noted(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(combined_scrape, "write_private", full)
-    found = values(combined_scrape.Scrape(1, tmp_path, lambda public: text(3.0), dict).render())
+    found = values(combined_scrape.Scrape(1, tmp_path, lambda public: text(3.0), dict, dict).render())
     assert (found['calls_total{key="a"}'], found["sluicegate_workers"]) == (3.0, 1.0)

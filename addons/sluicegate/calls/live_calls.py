@@ -6,7 +6,7 @@ Everything runs in the gateway's own event loop. Without watchers a call costs o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
 from sluicegate.calls.call import Call
@@ -28,19 +28,24 @@ class LiveCalls:
 
     def __init__(self) -> None:
         self.running: dict[str, Call] = {}
+        self.elsewhere: dict[str, Record] = {}
+        """Running calls of other workers, by id, as far as these have been asked."""
+        self.on_watched: Callable[[bool], None] = lambda _: None
+        """Called when the first who watches the calls of all workers comes, and when the last has left."""
         self._watchers: set[_Watcher] = set()
         self._closed = False
 
     @property
     def watchers(self) -> int:
         """Return the number of open streams."""
-        return len(self._watchers)
+        return sum(watcher.of_all for watcher in self._watchers)
 
     def close(self) -> None:
-        """End every stream and refuse new ones, because the gateway stops."""
+        """End every stream and refuse new ones, because the gateway stops; other workers hear of its calls to their end."""
         self._closed = True
         for watcher in self._watchers:
-            watcher.wake()
+            if watcher.of_all:
+                watcher.wake()
 
     def begin(self, call: Call) -> None:
         """Add a call that has been admitted."""
@@ -54,29 +59,48 @@ class LiveCalls:
         if self._watchers:
             self._publish(LiveEvent("ended", record))
 
-    def _publish(self, event: LiveEvent) -> None:
-        for watcher in self._watchers:
-            watcher.put(event)
+    def begin_elsewhere(self, record: Record) -> None:
+        """Add a running call of another worker."""
+        self.elsewhere[record["id"]] = record
+        self._publish(LiveEvent("began", record), is_own=False)
 
-    async def watch(self, virtual_key_id: str | None = None, heartbeat_s: float = 15.0) -> AsyncGenerator[LiveEvent | None]:
+    def end_elsewhere(self, record: Record) -> None:
+        """Remove a call of another worker that is on record, or whose worker has disappeared."""
+        self.elsewhere.pop(record["id"], None)
+        self._publish(LiveEvent("ended", record), is_own=False)
+
+    def _publish(self, event: LiveEvent, *, is_own: bool = True) -> None:
+        for watcher in self._watchers:
+            if is_own or watcher.of_all:
+                watcher.put(event)
+
+    async def watch(
+        self, virtual_key_id: str | None = None, heartbeat_s: float = 15.0, *, of_all: bool = True
+    ) -> AsyncGenerator[LiveEvent | None]:
         """Yield the running calls, then each event, until the caller stops or ``close``; with a key, only its calls.
 
-        Yields None when nothing has happened for ``heartbeat_s`` seconds.
+        Yields None when nothing has happened for ``heartbeat_s`` seconds; without ``of_all`` only calls of this process.
         """
-        watcher = _Watcher(virtual_key_id)
+        watcher = _Watcher(virtual_key_id, of_all)
         for call in self.running.values():
             watcher.put(LiveEvent("began", running_record_of(call)))
+        for record in self.elsewhere.values() if of_all else ():
+            watcher.put(LiveEvent("began", record))
         self._watchers.add(watcher)
+        if of_all and self.watchers == 1:
+            self.on_watched(True)
         try:
-            while not self._closed:
+            while not (self._closed and of_all):
                 try:
                     event = await asyncio.wait_for(watcher.next(), heartbeat_s)
                 except TimeoutError:
                     event = None
-                if not self._closed:
+                if not (self._closed and of_all):
                     yield event
         finally:
             self._watchers.discard(watcher)
+            if of_all and not self.watchers:
+                self.on_watched(False)
 
 
 def running_record_of(call: Call) -> Record:
@@ -88,8 +112,8 @@ def running_record_of(call: Call) -> Record:
 class _Watcher:
     """The bounded queue of one stream."""
 
-    def __init__(self, virtual_key_id: str | None) -> None:
-        self._only_key = virtual_key_id
+    def __init__(self, virtual_key_id: str | None, of_all: bool) -> None:
+        self._only_key, self.of_all = virtual_key_id, of_all
         self._queue: asyncio.Queue[LiveEvent | None] = asyncio.Queue(MAX_QUEUED_EVENTS)
         self._missed = 0
 

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,8 @@ import orjson
 from sluicegate.atomic_write import locked, write_private
 from sluicegate.background import low_priority, paced
 from sluicegate.workers.metric_sums import Counts, counters_of, summed
-from sluicegate.workers.worker import FOLDER, metrics_memory
+from sluicegate.workers.sockets import address_of, numbers_of
+from sluicegate.workers.worker import metrics_memory
 
 logger = logging.getLogger("sluicegate")
 
@@ -33,20 +33,29 @@ SOCKET = "metrics.sock"
 TIMEOUT_S = 3.0
 """How long a worker may take to answer another."""
 
-PUBLIC, ALL, CACHE = b"public\n", b"all\n", b"cache\n"
-"""What is asked for: metrics without names, metrics with them, or what the caches did."""
+WORK_TIMEOUT_S = 0.5
+"""The same for what is under way: one that hangs is not to hold up whoever asks how the gateway does."""
+
+PUBLIC, ALL, CACHE, WORK = b"public\n", b"all\n", b"cache\n", b"work\n"
+"""What is asked for: metrics without names, metrics with them, what the caches did, or what is under way."""
 
 
 class Scrape:
     """A worker's part."""
 
     def __init__(
-        self, number: int, state_dir: Path, render: Callable[[bool], bytes], cache_counts: Callable[[], Mapping[str, int]]
+        self,
+        number: int,
+        state_dir: Path,
+        render: Callable[[bool], bytes],
+        cache_counts: Callable[[], Mapping[str, int]],
+        work: Callable[[], Mapping[str, Any]],
     ) -> None:
         """``render`` returns the worker's own text; with True without what belongs to one key or user. Blocking.
 
-        ``cache_counts`` returns what its caches did.
+        ``cache_counts`` returns what its caches did, ``work`` what it has under way.
         """
+        self._own_work = work
         self._number, self._state_dir, self._render, self._cache_counts = number, state_dir, render, cache_counts
         self._token = secrets.token_hex(8)
         """Which start of the worker this is."""
@@ -58,7 +67,7 @@ class Scrape:
             return
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _address(self._state_dir, self._number) as address:
+            with address_of(self._state_dir, self._number, SOCKET) as address:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address)
                 listener.bind(address)
@@ -99,15 +108,26 @@ class Scrape:
             found = {name: count + answer.get(name, 0) for name, count in found.items()}
         return found
 
-    def _others(self) -> list[int]:
-        names = (f.parent.name for f in (self._state_dir / FOLDER).glob(f"*/{SOCKET}"))
-        return sorted(int(name) for name in names if name.isdecimal() and int(name) != self._number)
+    def work(self) -> dict[int, dict[str, Any]]:
+        """Return what every worker that answers at once has under way, by its number. Blocking, for a moment."""
+        found = {self._number: dict(self._own_work())}
+        for number in self._others():
+            _, text = self._ask(number, WORK, WORK_TIMEOUT_S) or ("", b"")
+            with contextlib.suppress(ValueError):
+                found[number] = orjson.loads(text)
+        return dict(sorted(found.items()))
 
-    def _ask(self, number: int, kind: bytes) -> tuple[str, bytes] | None:
+    def _others(self) -> list[int]:
+        return numbers_of(self._state_dir, SOCKET, except_for=self._number)
+
+    def _ask(self, number: int, kind: bytes, timeout_s: float = TIMEOUT_S) -> tuple[str, bytes] | None:
         """Return another worker's token and text; None where it does not answer."""
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to_worker, _address(self._state_dir, number) as address:
-                to_worker.settimeout(TIMEOUT_S)
+            with (
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as to_worker,
+                address_of(self._state_dir, number, SOCKET) as address,
+            ):
+                to_worker.settimeout(timeout_s)
                 to_worker.connect(address)
                 to_worker.sendall(kind)
                 data = bytearray()
@@ -128,7 +148,8 @@ class Scrape:
                 try:
                     asker.settimeout(TIMEOUT_S)
                     kind = asker.recv(16)
-                    text = orjson.dumps(self._cache_counts()) if kind == CACHE else self._render(kind == PUBLIC)
+                    counts = {CACHE: self._cache_counts, WORK: self._own_work}.get(kind)
+                    text = self._render(kind == PUBLIC) if counts is None else orjson.dumps(counts())
                     asker.sendall(self._token.encode() + b"\n" + text)
                 except OSError:
                     continue
@@ -167,17 +188,3 @@ def summed_with_past(memory: dict[str, Any], own: tuple[int, str, bytes], others
         last[name] = [its_token, counters_of(its_text)]
     silent = [answer[1] for name, answer in last.items() if name not in present]
     return summed(text, [its_text for _, its_text in others.values()], [past, *silent], len(present))
-
-
-@contextmanager
-def _address(state_dir: Path, number: int) -> Iterator[str]:
-    """Provide the path of a worker's socket: by way of its folder's descriptor, as a socket's path may have 107 bytes alone."""
-    folder = state_dir / FOLDER / str(number)
-    if sys.platform != "linux":
-        yield str(folder / SOCKET)
-        return
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{SOCKET}"
-    finally:
-        os.close(fd)

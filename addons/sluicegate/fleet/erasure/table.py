@@ -123,7 +123,8 @@ def _person(fields: Any) -> Person:
     """Return whom a row names. Raises ValueError, TypeError or LookupError for one that no gateway has written."""
     labels = frozenset((name, value) for name, value in fields["group_labels"])
     pairs = [*fields["keys"].items(), *labels]
-    words = [fields["user_id"], fields["pseudonym"], *fields["names"], *fields["shared"], *(word for pair in pairs for word in pair)]
+    words = [fields["user_id"], fields["pseudonym"], *fields["names"], *fields["shared"]]
+    words += [word for pair in pairs for word in pair]
     if not all(isinstance(word, str) for word in words):
         raise ValueError("it has other things than text")
     return Person(

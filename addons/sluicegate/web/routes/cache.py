@@ -148,7 +148,8 @@ async def _state(request: ApiRequest) -> ApiResponse:
         # Until its first call, or in a command, nobody has opened it.
         await answers.open()
     # Of several workers each counts its own.
-    counts = await request.run_in_thread((services.scrape or services.metrics).cache_counts)
+    figures = services.metrics if services.peers is None else services.peers.scrape
+    counts = await request.run_in_thread(figures.cache_counts)
     semantic = semantic_state_of(counts, is_enabled=services.semantic.rules(services.policy).enabled)
     return ApiResponse(state_of(answers, answers.rules(services.policy), counts) | {"semantic": semantic})
 

@@ -20,6 +20,7 @@ from sluicegate.storage.store import FILENAME
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.query import AnyQuery
 from sluicegate.web.responses import ResponseModel
+from sluicegate.web.shared_health import FleetHealth, WorkerWork, fleet_health, reservations, work_of_workers
 from sluicegate.windows import iso, parse_iso
 
 MAX_WARNINGS = 100
@@ -108,20 +109,6 @@ class OptionRefused(ResponseModel):
     why: str
 
 
-class FleetHealth(ResponseModel):
-    """This gateway among those that share its limits."""
-
-    node: str
-    store: str = Field(description="Without its password.")
-    error: str | None = Field(description="Why the store gives no answer; null while it does.")
-    silent_ms: int = Field(description="How long ago it last answered.")
-    live_nodes: int
-    lag: int = Field(description="Records that the store does not have yet.")
-    records_error: str | None = Field(description="Why records are not delivered or fetched; null while they are.")
-    clock_offset_ms: int = Field(description="The store's clock less this machine's.")
-    clock_is_off: bool = Field(description="Whether somebody should set this machine's clock.")
-
-
 class GuaranteeState(ResponseModel):
     """Whether a rule is enforced or cooperative, and why."""
 
@@ -163,6 +150,7 @@ class Health(ResponseModel):
     chain: list[AddonTime]
     options_refused: list[OptionRefused]
     fleet: FleetHealth | None = Field(description="null: it shares its limits with no other gateway.")
+    workers: list[WorkerWork] | None = Field(description="Those of this host that answer; null: there is one process.")
     enforcement: list[GuaranteeState]
 
 
@@ -181,6 +169,7 @@ async def _health(request: ApiRequest) -> ApiResponse:
     services, policy = request.services, request.services.policy
     body: dict[str, Any] = {"status": status(services), "same-user": "cooperative"}
     if request.caller.role != "developer":
+        work = await request.run_in_thread(lambda: work_of_workers(services))
         body |= {
             "version": __version__,
             "components": {"database": "error" if services.writer.store_error else "ok"},
@@ -192,33 +181,16 @@ async def _health(request: ApiRequest) -> ApiResponse:
                 "warnings": policy.warnings,
             },
             "prices": {"error": services.price_watcher.error},
-            "ledger": {"error": services.writer.store_error, "reservations": len(services.ledger.open)},
+            "ledger": {"error": services.writer.store_error, "reservations": reservations(services, work)},
             "audit": {"mode": policy.audit, "error": services.writer.journal_error},
             "records": await request.run_in_thread(lambda: _records_health(services)),
             "content": {"error": services.content.error, "dropped": services.content.dropped},
             "recovered": services.recovered,
             "fleet": fleet_health(services),
+            "workers": work,
             "providers": {p.name: provider_health(services, p) for p in policy.providers.values()},
         }
     return ApiResponse(body)
-
-
-def fleet_health(services: Services) -> dict[str, Any] | None:
-    """Return how this gateway does among those that share its limits; None where there are none."""
-    fleet = services.fleet
-    if fleet is None:
-        return None
-    return {
-        "node": fleet.name,
-        "store": str(fleet.address),
-        "error": fleet.membership.error,
-        "silent_ms": fleet.standing.silence_ms,
-        "live_nodes": fleet.standing.live,
-        "lag": fleet.shipping.lag,
-        "records_error": fleet.shipping.error,
-        "clock_offset_ms": fleet.clock.offset_ms,
-        "clock_is_off": fleet.clock.is_off,
-    }
 
 
 async def _ready(request: ApiRequest) -> ApiResponse:
@@ -264,6 +236,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
     unwritten: list[Record] = services.writer.rows.calls[:1]
 
     def work() -> dict[str, Any]:
+        workers = work_of_workers(services)
         return {
             "status": status(services),
             "version": __version__,
@@ -273,7 +246,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
             "recovered": services.recovered,
             "ledger": {
                 "error": services.writer.store_error,
-                "reservations": len(services.ledger.open),
+                "reservations": reservations(services, workers),
                 "counters": len(services.ledger.counters),
                 "bytes": _size(services, FILENAME),
                 "wal_bytes": _size(services, f"{FILENAME}-wal"),
@@ -291,6 +264,7 @@ async def _health_in_full(request: ApiRequest) -> ApiResponse:
             "chain": chain(services),
             "options_refused": [{"option": name, "why": why} for name, why in list(services.options_refused.items())],
             "fleet": fleet_health(services),
+            "workers": workers,
             "enforcement": [f._asdict() for f in guarantees(policy, services.is_exposed)],
         }
 

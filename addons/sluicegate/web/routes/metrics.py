@@ -19,7 +19,8 @@ def endpoints() -> list[Endpoint]:
         is_public = _may_be_public(request)
         if not is_public:
             authorize(request.caller if request.caller is not ANONYMOUS else None, STAFF, request.http, request.services)
-        figures = request.services.scrape or request.services.metrics
+        peers = request.services.peers
+        figures = request.services.metrics if peers is None else peers.scrape
         body = await anyio.to_thread.run_sync(figures.render, is_public, limiter=one_at_a_time)
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
