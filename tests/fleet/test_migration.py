@@ -14,9 +14,11 @@ from sluicegate.cli.main import app
 from sluicegate.fleet.migration import move
 from sluicegate.fleet.records.table import Records
 from sluicegate.fleet.store.postgresql import PostgresStore
-from sluicegate.fleet.store.protocol import FleetError, NodeReport
+from sluicegate.fleet.store.protocol import Correction, FleetError, NodeReport
+from sluicegate.fleet.store.sqlite import FILENAME as STORE
+from sluicegate.fleet.store.sqlite import SqliteStore
 from sluicegate.policy.audit_trail import AuditEntry
-from sluicegate.services import Services
+from sluicegate.services import Services, wall_clock
 from sluicegate.storage.state_folder import StateFolder
 from sluicegate.values import Principal
 from support.calls import record
@@ -142,6 +144,24 @@ def test_the_money_is_equal_and_the_gateway_that_joins_counts_nothing_twice(fold
     assert folder.sql("SELECT count(*) FROM records") == [(7,)]
     # What the gateway would send by itself has the same ids.
     assert folder.sql("SELECT kind, count(*) FROM entries GROUP BY kind ORDER BY kind") == [("adjustment", 1), ("audit", 1)]
+
+
+def test_a_folder_of_workers_takes_what_was_corrected_in_their_file_along(folder):
+    file = SqliteStore(folder.state / STORE, wall_clock)
+    assert file.totals().rows == ()
+    folder.services().close()
+    (team,) = (row for row in file.totals().rows if row.counter.startswith("team/"))
+    assert file.adjust(Correction("adj_2", team.counter, team.start, team.end, -7)) == -7
+    file.close()
+    services = folder.services(SLUICEGATE_STORE=folder.url)
+    try:
+        services.fleet.shipping.round()
+        services.fleet._look_around()
+        now = services.clock()
+        used = {x.scope_kind: services.ledger.usage(x, now)[0] for x in services.policy.all_limits() if x.unit == "usd"}
+        assert used == {level: SPENT + CORRECTED - 7 * (level == "team") for level in ("customer", "team", "virtual_key")}
+    finally:
+        services.close()
 
 
 def test_a_move_that_was_interrupted_is_run_again_and_counts_nothing_twice(folder, monkeypatch):

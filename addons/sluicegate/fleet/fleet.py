@@ -15,6 +15,7 @@ from sluicegate.fleet.agent import Agent
 from sluicegate.fleet.alerts import NodeAlerts
 from sluicegate.fleet.followed_clock import FollowedClock
 from sluicegate.fleet.membership import Membership
+from sluicegate.fleet.migration.corrections import CarriedCorrections
 from sluicegate.fleet.node import node_id, node_name
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.policy.table import CHANNEL
@@ -73,6 +74,9 @@ class Fleet:
         # Workers of one host have one file of messages, whichever of them delivers.
         self.alerts = NodeAlerts(self._watching, self._watch_lock, node_id(gateway.database.parent))
         self._since = 0
+        over_network = isinstance(reached, OverNetwork)
+        self._carried = CarriedCorrections(gateway.state_dir, str(self.address)) if over_network else None
+        self._is_our_turn = gateway.turn.is_ours
         ends = Ends(database, lambda: self.id, self._look_around, on_replaced, gateway.database, gateway.turn.is_ours)
         self.shipping = reached.exchange(ends)
         self.agent = Agent(self._open())
@@ -172,6 +176,8 @@ class Fleet:
         with self._watch_lock:
             totals = self._watching.totals(self._since, self.id)
             found = self._watching.interrupted()
+            if self._carried is not None and not self._carried.is_done and self._is_our_turn():
+                self._carried.round(self._watching, totals.now)
         self._since = totals.now
         for total in totals.rows:
             self.standing.learn(total)
