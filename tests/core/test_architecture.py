@@ -92,6 +92,15 @@ def test_few_files_stand_flat_in_the_core():
     assert len(list(CORE.glob("*.py"))) <= FLAT_FILES
 
 
+MOST_PACKAGES = 39
+"""Packages that a stranger can still take in from one drawing: those of the core, its flat files, the addons and ``runtime/``."""
+
+
+def test_the_packages_fit_one_drawing():
+    packages = [path for path in CORE.iterdir() if (path / "__init__.py").exists()]
+    assert len(packages) + len((CORE, ADDONS, ADDONS / "runtime")) <= MOST_PACKAGES
+
+
 @cache
 def all_imports(path: Path) -> set[str]:
     """The modules a file imports anywhere, lazily and for types alone too."""

@@ -48,43 +48,44 @@ class MessagesUsage:
         return TokenUsage(plain + read + written, read, written, output, min(thinking or 0, output), min(hour or 0, written))
 
 
-class OpenAIUsage:
-    """The usage of one answer in either of OpenAI's dialects, by all reports that were seen."""
+class _ReportedUsage[Counts: (OpenAICounts, GeminiCounts)]:
+    """The usage of one answer, by all reports that were seen, as the meter adds them up."""
 
-    def __init__(self) -> None:
-        self._counts = OpenAICounts()
+    def __init__(self, counts: Counts) -> None:
+        self._counts: Counts = counts
         self._was_reported = False
 
     def report(self, usage: object) -> None:
-        """Note one usage object; anything else says nothing."""
+        """Note one object of usage; anything else says nothing."""
         if isinstance(usage, dict):
             self._counts.report(_with_numbers(usage))
             self._was_reported = True
 
     def total(self) -> TokenUsage | None:
-        """Return what was used so far; None if nothing has been said of it."""
-        if not self._was_reported:
-            return None
+        """Return what was used so far; None where no usage was reported."""
+        return self._sum() if self._was_reported else None
+
+    def _sum(self) -> TokenUsage:
+        raise NotImplementedError
+
+
+class OpenAIUsage(_ReportedUsage[OpenAICounts]):
+    """The usage of one answer in either of OpenAI's dialects."""
+
+    def __init__(self) -> None:
+        super().__init__(OpenAICounts())
+
+    def _sum(self) -> TokenUsage:
         return _total(self._counts.usage(None, None, _NO_TOOLS), self._counts["reasoning"])
 
 
-class GeminiUsage:
-    """The usage of one Gemini answer, by all reports that were seen."""
+class GeminiUsage(_ReportedUsage[GeminiCounts]):
+    """The usage of one Gemini answer."""
 
     def __init__(self) -> None:
-        self._counts = GeminiCounts()
-        self._was_reported = False
+        super().__init__(GeminiCounts())
 
-    def report(self, usage: object) -> None:
-        """Note one object of usage metadata; anything else says nothing."""
-        if isinstance(usage, dict):
-            self._counts.report(_with_numbers(usage))
-            self._was_reported = True
-
-    def total(self) -> TokenUsage | None:
-        """Return what was used so far; None if nothing has been said of it."""
-        if not self._was_reported:
-            return None
+    def _sum(self) -> TokenUsage:
         return _total(self._counts.usage(None, _NO_TOOLS), self._counts["thoughts"])
 
 

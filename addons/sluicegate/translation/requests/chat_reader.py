@@ -58,7 +58,7 @@ def read(fields: Fields) -> Request:
         top_p=as_number(fields.get("top_p"), "top_p"),
         top_k=as_whole(fields.get("top_k"), "top_k"),
         stop=as_texts(fields.get("stop"), "stop"),
-        output_format=read_format(fields.get("response_format")),
+        output_format=read_format(fields.get("response_format"), "response_format", "json_schema"),
         reasoning=_reasoning(fields),
         stream=as_flag(fields.get("stream"), "stream") or False,
         include_usage=as_flag(options.get("include_usage"), "stream_options.include_usage") or False,
@@ -200,25 +200,26 @@ def _thoughts(message: Fields, where: str) -> list[Thinking]:
     return []
 
 
-def read_format(value: Any) -> OutputFormat | None:
-    """Return the form of the answer, in the words of ``response_format``."""
-    form = as_object(value or {}, "response_format")
+def read_format(value: Any, where: str, member: str | None = None) -> OutputFormat | None:
+    """Return the form that an answer is to have, None for any; what a schema is called stands in ``member``, or beside its type."""
+    form = as_object(value or {}, where)
     match form.get("type"):
         case None | "text":
             return None
         case "json_object":
             return OutputFormat("json_object")
         case "json_schema":
-            asked = as_object(form.get("json_schema"), "response_format.json_schema")
+            at = where if member is None else f"{where}.{member}"
+            asked = form if member is None else as_object(form.get(member), at)
             return OutputFormat(
                 "json_schema",
-                as_object(asked.get("schema") or {}, "response_format.json_schema.schema"),
-                as_text(asked.get("name"), "response_format.json_schema.name"),
-                as_text(asked.get("description"), "response_format.json_schema.description"),
-                as_flag(asked.get("strict"), "response_format.json_schema.strict"),
+                as_object(asked.get("schema") or {}, f"{at}.schema"),
+                as_text(asked.get("name"), f"{at}.name"),
+                as_text(asked.get("description"), f"{at}.description"),
+                as_flag(asked.get("strict"), f"{at}.strict"),
             )
         case other:
-            refuse("response_format", f"has the type {dump(other)}, which has no counterpart")
+            refuse(where, f"has the type {dump(other)}, which has no counterpart")
 
 
 def _reasoning(fields: Fields) -> Reasoning | None:

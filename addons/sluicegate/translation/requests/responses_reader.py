@@ -9,7 +9,6 @@ from sluicegate.translation.conversation import (
     Image,
     Message,
     Opaque,
-    OutputFormat,
     Reasoning,
     Request,
     Text,
@@ -20,7 +19,7 @@ from sluicegate.translation.conversation import (
 )
 from sluicegate.translation.opaque import unpack
 from sluicegate.translation.requests import media
-from sluicegate.translation.requests.chat_reader import read_effort
+from sluicegate.translation.requests.chat_reader import read_effort, read_format
 from sluicegate.translation.requests.fields import RESPONSES, check
 from sluicegate.translation.requests.responses_tools import DEFAULT_NAMESPACE, read_choice, read_tools
 from sluicegate.translation.requests.typed import Fields, as_flag, as_list, as_number, as_object, as_text, as_whole, dump, refuse
@@ -47,7 +46,7 @@ def read(fields: Fields) -> Request:
         max_tokens=as_whole(fields.get("max_output_tokens"), "max_output_tokens"),
         temperature=as_number(fields.get("temperature"), "temperature"),
         top_p=as_number(fields.get("top_p"), "top_p"),
-        output_format=_format(form.get("format")),
+        output_format=read_format(form.get("format"), "text.format"),
         reasoning=_reasoning(as_object(fields.get("reasoning") or {}, "reasoning")),
         stream=as_flag(fields.get("stream"), "stream") or False,
         include_usage=True,
@@ -168,25 +167,6 @@ def _result(item: Fields, where: str, kind: ToolKind) -> ToolResult:
         return ToolResult(call_id, (Text(output),) if output else (), kind=kind)
     parts = [_part(as_object(p, f"{where}.output[{i}]"), f"{where}.output[{i}]") for i, p in enumerate(as_list(output, where))]
     return ToolResult(call_id, tuple(part for part in parts if part != Text("")), kind=kind)
-
-
-def _format(value: Any) -> OutputFormat | None:
-    form = as_object(value or {}, "text.format")
-    match form.get("type"):
-        case None | "text":
-            return None
-        case "json_object":
-            return OutputFormat("json_object")
-        case "json_schema":
-            return OutputFormat(
-                "json_schema",
-                as_object(form.get("schema") or {}, "text.format.schema"),
-                as_text(form.get("name"), "text.format.name"),
-                as_text(form.get("description"), "text.format.description"),
-                as_flag(form.get("strict"), "text.format.strict"),
-            )
-        case other:
-            refuse("text.format", f"has the type {dump(other)}, which has no counterpart")
 
 
 def _reasoning(reasoning: Fields) -> Reasoning | None:
