@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable
 from dataclasses import replace
 from time import monotonic
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from mitmproxy import http
 
@@ -22,11 +22,12 @@ from sluicegate.caching.eligibility import why_not_kept
 from sluicegate.caching.entry import Entry
 from sluicegate.caching.forms.asked import Asked, asked_of
 from sluicegate.caching.forms.conversion import shape_of
+from sluicegate.caching.lookup import Lookup, question_of, upstream_of
 from sluicegate.caching.meaning import meaning_of, scope_of
 from sluicegate.caching.pacing import PieceTimes, Replay
 from sluicegate.caching.passthrough import without_passthrough
 from sluicegate.caching.reuse import headers_of_hit, saved_by
-from sluicegate.caching.rules import ExactRules, RulesOfPolicy
+from sluicegate.caching.rules import ExactRules
 from sluicegate.caching.semantic.rules import SemanticRules
 from sluicegate.caching.semantic.turns import Turn, turn_of
 from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
@@ -108,7 +109,7 @@ class Cache(Addon):
             return None
         call.cache = "miss"
         asked, path = asked_of(facts, request.path)
-        upstream = upstream_of(call.policy, call.provider)
+        upstream = upstream_of(call.policy, call.provider, shared.target)
         head = (request.method, path, request.headers.fields)
         key = CacheKey(hashed, meaning_of(call, facts, head, scope_of(call.principal, rules.scope), upstream))
         if turn is not None:
@@ -135,10 +136,9 @@ class Cache(Addon):
             return
         similar = shared.semantic.rules(policy).narrowed_by(directives)
         scope = scope_of(call.principal, similar.scope)
-        rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
         assert shared.answers.hashed is not None
-        namespace = shared.answers.hashed.of([*meaning_of(call, rest, lookup.head, scope, lookup.upstream).parts(), turn.frame])
-        await self.find_similar(flow, call, policy, ScopedQuestion(scope, namespace, turn.text, similar.ttl_ms), lookup.asked)
+        question = question_of(call, facts, lookup, turn, scope, shared.answers.hashed, similar.ttl_ms)
+        await self.find_similar(flow, call, policy, question, lookup.asked)
 
     async def find_similar(self, flow: http.HTTPFlow, call: Call, policy: Policy, question: ScopedQuestion, asked: Asked) -> None:
         """Answer a call with a similar question's answer; or note with which kept answer its own is to be compared."""
@@ -288,15 +288,6 @@ class Cache(Addon):
             semantic.note(question, entry, now)
 
 
-class Lookup(NamedTuple):
-    """What a call is looked up by, where similar questions may have its answer too."""
-
-    key: CacheKey
-    asked: Asked
-    head: tuple[str, str, tuple[tuple[bytes, bytes], ...]]
-    upstream: str
-
-
 def capture_of(flow: http.HTTPFlow) -> Capture | None:
     """Return the copy of a flow's answer that may be kept; None without one."""
     return flow.__dict__.get(CAPTURE)
@@ -327,18 +318,6 @@ def go_on_without(call: Call) -> None:
     """Log the exception being handled. The call has been judged, and will be paid: nothing is wrong with it."""
     logger.exception("Cached answers cannot be looked up; call %s goes on", call.id)
     call.cache = "bypass"
-
-
-_upstreams = RulesOfPolicy[dict[str, str]](lambda policy: {})
-
-
-def upstream_of(policy: Policy, name: str) -> str:
-    """Return where a provider's calls are sent and how, in words that no other such provider has."""
-    known = _upstreams(policy)
-    if name not in known:
-        served = policy.providers[name]
-        known[name] = repr((services().target(served), served.protocol, served.version, served.place))
-    return known[name]
 
 
 def rules_of(policy: Policy, capture: Capture) -> ExactRules:
