@@ -195,7 +195,7 @@ class CachedDispatch:
             return
         args = self.arguments(event)
         # Called by its one argument where there is one, as in every hook of a flow: that is much faster than by a sequence.
-        is_of_one, subject = len(args) == 1, args[0] if args else None
+        subject = args[0] if len(args) == 1 else None
         for steps in found:
             try:
                 began = clock_ns()
@@ -203,17 +203,16 @@ class CachedDispatch:
                     if mark is not ANY_FLOW and not hasattr(subject, mark):
                         # Most hooks are for few flows.
                         continue
-                    result = hook(subject) if is_of_one else hook(*args)
+                    result = hook(*args) if subject is None else hook(subject)
                     if result is not None and inspect.isawaitable(result):
                         yield result, spent, began
                         # What it took has been counted; the next hook starts from here.
                         began = clock_ns()
                     elif spent is not None:
                         # One hook's end is the next one's beginning: reading the clock costs as much as a small hook does.
-                        now = clock_ns()
-                        spent[0] += now - began
+                        began, before = clock_ns(), began
+                        spent[0] += began - before
                         spent[1] += 1
-                        began = now
             except exceptions.AddonHalt:
                 return
             except Exception:

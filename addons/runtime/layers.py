@@ -40,6 +40,7 @@ from runtime import (
     body_pieces,
     fast_streams,
     frame_limits,
+    handing_on,
     held_answers,
     hooks_at_once,
     joined_writes,
@@ -285,5 +286,11 @@ class GatewayHttpLayer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> Commands:
         """Make our stream for a request."""
-        stream = self.streams[stream_id] = GatewayHttpStream(self.context.fork(), stream_id)
+        stream = self.streams[stream_id] = GatewayHttpStream(handing_on.fork(self.context), stream_id)
         yield from self.event_to_child(stream, events.Start())
+
+    if handing_on.FITS:
+
+        def event_to_child(self, child: Any, event: events.Event) -> Commands:
+            """Hand an event to a child, and on what comes of it."""
+            return handing_on.event_to_child(self, child, event)

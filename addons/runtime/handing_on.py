@@ -1,0 +1,91 @@
+"""Handing on: an HTTP layer passes its children's commands on, and gives each stream a context, at less cost than mitmproxy's.
+
+mitmproxy asks of each command, on each of its layers, for up to eight kinds that it may be of, though most are data to be sent. And
+with each context it makes a server that is never used, with an id of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    GetHttpConnection,
+    HttpLayer,
+    ReceiveHttp,
+    RegisterHttpConnection,
+    RequestHeaders,
+    SendHttp,
+)
+
+Commands = layer.CommandGenerator[None]
+
+_STOCK = frozenset(
+    (
+        *("AssertionError", "Command", "DropStream", "GetHttpConnection", "KeyError", "OpenConnection", "ReceiveHttp"),
+        *("RegisterHttpConnection", "RequestHeaders", "RequestWakeup", "SendHttp", "blocking", "command_sources", "commands"),
+        *("connection", "connections", "event", "event_to_child", "get_connection", "handle_event", "isinstance"),
+        *("make_stream", "pop", "register_connection", "stream_id", "streams"),
+    )
+)
+"""Every name in mitmproxy's own way to hand a command on: with any other it does something else."""
+
+FITS = frozenset(HttpLayer.event_to_child.__code__.co_names) == _STOCK and frozenset(Context.__init__.__code__.co_names) == {
+    "client",
+    "options",
+    "connection",
+    "Server",
+    "transport_protocol",
+    "server",
+    "layers",
+}
+"""Whether this mitmproxy hands commands on, and makes contexts, as is known here; otherwise its own way is taken."""
+
+
+def event_to_child(http: Any, child: Any, event: events.Event) -> Commands:
+    """Hand an event to a layer's child, and do with the commands that come of it what mitmproxy's layer does."""
+    for command in child.handle_event(event):
+        kind = type(command)
+        if kind is commands.SendData:
+            yield command
+            continue
+        if command.blocking or kind is commands.RequestWakeup:
+            # What comes of it has to go back to this child.
+            http.command_sources[command] = child
+        if kind is SendHttp:
+            yield from event_to_child(http, http.connections[command.connection], command.event)
+        elif kind is ReceiveHttp:
+            about = command.event
+            if isinstance(about, RequestHeaders):
+                yield from http.make_stream(about.stream_id)
+            # There is none for what still comes of a stream that is over.
+            stream = http.streams.get(about.stream_id)
+            if stream is not None:
+                yield from event_to_child(http, stream, about)
+        else:
+            yield from _others(http, child, command)
+
+
+def _others(http: Any, child: Any, command: commands.Command) -> Commands:
+    """Do with a child's command what mitmproxy's layer does, where it neither sends nor receives."""
+    if isinstance(command, DropStream):
+        http.streams.pop(command.stream_id, None)
+    elif isinstance(command, GetHttpConnection):
+        yield from http.get_connection(command)
+    elif isinstance(command, RegisterHttpConnection):
+        yield from http.register_connection(command)
+    else:
+        if isinstance(command, commands.OpenConnection):
+            http.connections[command.connection] = child
+        yield command
+
+
+def fork(context: Context) -> Context:
+    """Return a context of its own for a layer above those of this one, as mitmproxy's method of this name does."""
+    if not FITS:
+        return context.fork()
+    own = object.__new__(Context)
+    own.client, own.options, own.server, own.layers = context.client, context.options, context.server, context.layers.copy()
+    return own
