@@ -170,6 +170,20 @@ def test_what_was_asked_for_in_vain_is_given_back(fate):
     assert world.noted(counter.name, counter.start) == (0, 10, 10 + node.standing.tracked[counter.name].slack)
 
 
+@pytest.mark.parametrize("fate", ["lost", "unanswered", "answered"])
+def test_the_store_forgets_a_call_that_has_ended_though_it_never_said_that_it_knows_it(fate):
+    world = World(1)
+    (node,) = world.nodes
+    call_id = node.call("hard", 10)
+    node.ledger.open[call_id].draft_by(lambda: {"id": call_id, "cost_nano": 10})
+    assert node.standing.is_due(world.now)
+    node.tell(fate=fate)
+    node.ledger.settle(call_id, {"usd": 10})
+    world.heal()
+    with world.store._engine.transaction() as run:
+        assert run(("SELECT call_id FROM fleet_holds", ())) == [[]]
+
+
 def test_a_recall_of_a_counter_that_is_not_in_use_gives_its_slack_back():
     world = World(2)
     one, other = world.nodes

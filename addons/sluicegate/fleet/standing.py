@@ -41,7 +41,7 @@ class Standing:
         self._recalled: set[tuple[str, int]] = set()
         """Windows, not the present ones, of which the store notes more than calls hold: counter and start."""
         self._reported: dict[str, object] = {}
-        """Drafts of open calls that the store has, by call id."""
+        """Drafts of open calls that the store has, by call id; None for one of which that is not known."""
 
     def report(self) -> NodeReport:
         """Return what the node says of itself, with the next number."""
@@ -88,6 +88,9 @@ class Standing:
         positions += self._positions_given_back({(p.counter, p.start) for p in positions})
         until = boot_clock() + CONCURRENCY_TTL_MS * 1_000_000
         holds, ended = new_drafts(self.ledger, self._reported), ended_calls(self.ledger, self._reported)
+        for call in holds:
+            # The store may have it though no answer comes: it must hear of the end.
+            self._reported.setdefault(call.call_id, None)
         return Message(self.report(), positions, holds, ended, list(asks), wanted, self.clock.steady(), until)
 
     def forget(self, name: str) -> None:
