@@ -82,16 +82,18 @@ class Tap:
         if call.first_byte_at is None:
             call.first_byte_at = self.clock()
         call.response_bytes += len(chunk)
-        if self.reader is not None:
-            try:
-                if self.feeds:
-                    self.reader.feed(chunk)
-            except Exception:
-                # It is not read any further, so this is logged once a call.
-                logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", call.id)
-            self.pauses.note(monotonic() * 1000, self.reader.reader.content_pieces)
-        for listener in call.listeners:
-            self.notify(listener, chunk)
+        reader = self.reader
+        if reader is not None:
+            if self.feeds:
+                try:
+                    reader.feed(chunk)
+                except Exception:
+                    # It is not read any further, so this is logged once a call.
+                    logger.exception("The usage of call %s cannot be read; the call will be charged its estimate", call.id)
+            self.pauses.note(monotonic() * 1000, reader.reader.content_pieces)
+        if call.listeners:
+            for listener in call.listeners:
+                self.notify(listener, chunk)
         return chunk
 
     def notify(self, listener: Callable[[bytes], None], chunk: bytes) -> None:

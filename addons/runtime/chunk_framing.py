@@ -17,6 +17,12 @@ _match_head = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 
 LINE_END = b"\r\n"
 
+MAX_SIZES = 4096
+"""Lines with a chunk's size that are remembered; a model's words take few hundred different ones."""
+
+_sizes: dict[bytes, int] = {}
+"""By the line of a chunk's size, without its end, so many bytes, which are more than 0."""
+
 
 class Pieces(NamedTuple):
     """What was read of a chunked body."""
@@ -26,6 +32,27 @@ class Pieces(NamedTuple):
     """The payload in whole chunks: those that were read, and one each for a chunk's part at the beginning and at the end."""
     end: int
     """How many bytes were read; what follows is for h11."""
+
+
+def read_only_chunk(reader: Any, data: bytes) -> bytes | None:
+    """Return the payload of ``data`` if that is one whole chunk, as models' words come; else None. The reader stays where it is."""
+    at = data.find(LINE_END, 1, 10)
+    length = _sizes.get(data[:at]) or _size(data, at)
+    if at + length + 4 != len(data) or data[-2:] != LINE_END or not length:
+        return None
+    if reader._bytes_in_chunk or reader._bytes_to_discard or reader._reading_trailer:
+        return None
+    return data[at + 2 : -2]
+
+
+def _size(data: bytes, at: int) -> int:
+    """Return the size of the chunk whose line ends at ``at``, and remember it; 0 if it is not in the plainest form."""
+    if (head := _match_head(data)) is None or head.end() != at + 2:
+        return 0
+    size = int(head[1], 16)
+    if size and len(_sizes) < MAX_SIZES:
+        _sizes[head[1]] = size
+    return size
 
 
 def read_pieces(reader: Any, data: bytes) -> Pieces | None:

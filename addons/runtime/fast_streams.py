@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
@@ -82,8 +83,14 @@ def lacking() -> str | None:
     """Return what the short way uses of mitmproxy, pyOpenSSL or asyncio and cannot find; None if all is there."""
     loop = asyncio.new_event_loop()
     try:
-        if not hasattr(asyncio.StreamReader(loop=loop), "_waiter"):
-            return "asyncio.StreamReader._waiter"
+        reader = asyncio.StreamReader(loop=loop)
+        for used, name in (
+            (reader, "_waiter"),
+            (asyncio.StreamReaderProtocol(reader, loop=loop), "_paused"),
+            (ReceiveBuffer(), "_data"),
+        ):
+            if not hasattr(used, name):
+                return f"{type(used).__name__}.{name}"
     finally:
         loop.close()
     wanted: list[tuple[Callable[..., Any], list[str]]] = [
@@ -181,6 +188,8 @@ def start(stream: Any, server: Any, client: Any, tls: Any, tls_layers: list[Any]
     if tls_layers is None or handler is None:
         return "layers"
     writer = handler.transports[stream.context.client].writer
+    if not isinstance(writer.transport.get_protocol(), asyncio.StreamReaderProtocol):
+        return "layers"
     if isinstance(server, Http2Server):
         send = http2_sender(writer, tls_layers, server, stream.stream_id)
     else:

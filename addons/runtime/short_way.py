@@ -22,7 +22,7 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HttpStream, ResponseData
 from OpenSSL import SSL
 
-from runtime.chunk_framing import read_pieces, stock_reader
+from runtime.chunk_framing import read_only_chunk, read_pieces, stock_reader
 
 logger = logging.getLogger("sluicegate")
 
@@ -87,7 +87,7 @@ def reset(transport: asyncio.WriteTransport) -> None:
 
 def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:
     """Return what sends a piece to a client of HTTP/1, given its payload and its framed bytes; TLS from the inside out."""
-    write = writer.write
+    write = writer.transport.write
 
     def send(payload: bytes, framed: bytes) -> None:
         data = framed if is_framed else payload
@@ -133,11 +133,14 @@ class Route:
     states: tuple[Any, Any] = field(init=False)
     body: Any = field(init=False)
     """h11's reader of the answer's body."""
+    is_chunked: bool = field(init=False)
     reader: Any = field(init=False)
     """The reader in which mitmproxy waits for the provider."""
     upstream: Any = field(init=False)
     transport: Any = field(init=False)
-    most_unsent_bytes: int = field(init=False)
+    protocol: Any = field(init=False)
+    """asyncio's protocol of the client's connection, which knows whether the client is slow."""
+    watchdog: Any = field(init=False)
 
     def __post_init__(self) -> None:
         transports, context = self.handler.transports, self.stream.context
@@ -145,14 +148,15 @@ class Route:
         self.tap = self.response.stream
         self.states = self.stream.server_state, self.client.state
         self.body = stock_reader(self.client.body_reader)
+        self.is_chunked = type(self.body) is ChunkedReader
         self.reader, self.upstream = transports[context.server].reader, transports[context.server].writer
         self.transport = transports[context.client].writer.transport
-        self.most_unsent_bytes = self.transport.get_write_buffer_limits()[1]
+        self.protocol = self.transport.get_protocol()
+        self.watchdog = self.handler.timeout_watchdog
 
     def carry(self, data: bytes) -> bytes:
         """Carry what has come from the provider to the client; return what of it mitmproxy has to read."""
-        why = self.obstacle()
-        if why is not None:
+        if (why := self.obstacle()) is not None:
             self.reads[why] += 1
             return data
         if self.tls is not None:
@@ -171,33 +175,35 @@ class Route:
         streaming, reading = self.states
         if stream.server_state is not streaming or client.state is not reading or stream._paused is not None:
             return "ended"
-        if client.buf or self.response.stream is not self.tap:
+        if client.buf._data or self.response.stream is not self.tap:
             return "part"
-        transport = self.transport
-        if transport.is_closing() or transport.get_write_buffer_size() > self.most_unsent_bytes:
+        # More than its transport wants to have unsent, and no less since then than is worth going on for.
+        if self.protocol._paused or self.transport.is_closing():
             return "slow_client"
         return None
 
     def pass_on(self, data: bytes) -> int:
         """Pass pieces on as they were framed; return up to where. The rest is the answer's end, or an error, or half a line."""
-        body, payload, end = self.body, data, len(data)
-        if type(body) is ChunkedReader:
-            found = read_pieces(body, data)
-            if found is None:
+        payload, framed, end = data, data, len(data)
+        if self.is_chunked:
+            # Nearly always a read brings one chunk.
+            only = read_only_chunk(self.body, data)
+            if only is not None:
+                payload = only
+            elif (found := read_pieces(self.body, data)) is not None:
+                payload, framed, end = found
+            else:
                 self.reads["rest"] += 1
                 return 0
-            payload, framed, end = found
-        else:
-            framed = data
-            if type(body) is ContentLengthReader:
-                if end >= body._remaining:
-                    self.reads["rest"] += 1
-                    return 0
-                body._remaining -= end
+        elif type(self.body) is ContentLengthReader:
+            if end >= self.body._remaining:
+                self.reads["rest"] += 1
+                return 0
+            self.body._remaining -= end
         self.reads["carried"] += 1
         self.tap(payload)
         self.send(payload, framed)
-        self.handler.timeout_watchdog.last_activity = time.time()
+        self.watchdog.last_activity = time.time()
         return end
 
     def carry_records(self, data: bytes) -> None:

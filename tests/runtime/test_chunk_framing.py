@@ -9,7 +9,7 @@ from h11._receivebuffer import ReceiveBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.chunk_framing import lacking, read_pieces, stock_reader
+from runtime.chunk_framing import lacking, read_only_chunk, read_pieces, stock_reader
 from runtime.trailers import without_trailers
 
 BODY = b"5\r\nfirst\r\n1B\r\nthe second one, \r\n in lines\r\n1\r\n\r\r\n2\r\n\r\n\r\n003\r\nend\r\n0\r\n\r\n"
@@ -40,6 +40,10 @@ def read(cuts: list[bytes], joined: bool) -> tuple[bytes, bytes, str | None]:
     payload, framed = b"", b""
     for cut in cuts:
         rest += cut
+        if joined and (only := read_only_chunk(reader, bytes(rest))) is not None:
+            payload, framed = payload + only, framed + bytes(rest)
+            rest.maybe_extract_at_most(len(rest))
+            continue
         if joined and (found := read_pieces(reader, bytes(rest))) is not None:
             assert found.payload
             assert 0 < found.end <= len(rest)
@@ -107,6 +111,16 @@ def test_any_bytes_are_read_as_h11_reads_them(data, cut):
 def test_any_mixture_of_their_parts_is_read_as_h11_reads_it(parts):
     check(parts)
     check([b"".join(parts)])
+
+
+def test_one_whole_chunk_is_read_in_any_plain_spelling():
+    for line in (b"3", b"03", b"00000003", b"3"):
+        assert read_only_chunk(ChunkedReader(), line + b"\r\nabc\r\n") == b"abc"
+    for line in (b"", b"0", b"2", b"4", b" 3", b"3 ", b"+3", b"0x3", b"3;a", b"000000003", b"3\n"):
+        assert read_only_chunk(ChunkedReader(), line + b"\r\nabc\r\n") is None
+    reader = ChunkedReader()
+    assert read_pieces(reader, b"5\r\nab") is not None
+    assert read_only_chunk(reader, b"3\r\nabc\r\n") is None
 
 
 def test_only_chunks_are_read():

@@ -96,7 +96,7 @@ class AnswerReader:
             if self._sse is None:
                 plain = self._begin(plain)
             if self._sse is not None and (text := self._sse.complete(plain)) and not self.reader.skim(text):
-                self._read_events(text)
+                self._read(text)
         except FrameError as e:
             # No client reads on either, so it ends here, like a stream that breaks off.
             self._is_damaged = True
@@ -117,6 +117,20 @@ class AnswerReader:
             return b""
         plain, self._body = bytes(self._body), bytearray()
         return plain
+
+    def _read(self, text: bytes) -> None:
+        """Read events, those that are nothing but content at once where several stand in a row."""
+        at = 0
+        for run in self.reader.runs.finditer(text) if self.reader.runs is not None else ():
+            begin = run.start()
+            if begin and not text.endswith(b"\n\n", 0, begin):
+                # It is part of a line, and no event begins there.
+                continue
+            self._read_events(text[at:begin])
+            at = run.end()
+            if not self.reader.skim(run[0]):
+                self._read_events(run[0])
+        self._read_events(text[at:])
 
     def _read_events(self, text: bytes) -> None:
         reader = self.reader

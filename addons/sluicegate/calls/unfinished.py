@@ -38,7 +38,11 @@ class Pauses:
         """Note how often content has come by now."""
         if content_pieces != self._seen:
             self._seen = content_pieces
-            self.end(now)
+            # As ``end`` does, which would be another call for each piece of an answer.
+            pause = now - self._last_at
+            self._last_at = now
+            if pause >= MIN_GAP_MS:
+                self.total_ms += pause
 
     def end(self, now: float) -> None:
         """Count the pause that ends now, if it was one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import orjson
@@ -316,3 +317,28 @@ def test_a_block_whose_index_is_written_as_a_float_is_the_same_block():
         return reader.delivered.characters
 
     assert delivered(1) == delivered(1.0) == 50
+
+
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"abc"}}\n\n'
+TEXTS = [
+    DELTA,
+    DELTA * 3,
+    # Lines that begin like a delta's within another event.
+    b"data: x" + DELTA * 4,
+    b"id: 1\n" + DELTA * 3,
+    DELTA.replace(b'"abc"', b'"abc","usage":1'),
+    b"event: ping\ndata: {}\n\n",
+]
+
+
+@pytest.mark.parametrize("first", range(len(TEXTS)))
+def test_deltas_that_stand_in_a_row_among_others_say_the_same_as_one_by_one(first):
+    for second, third in itertools.product(TEXTS, TEXTS):
+        text = TEXTS[first] + second + third + DELTA * 3
+        together, by_event = (AnswerReader(MessagesUsage(), "", "text/event-stream") for _ in range(2))
+        together.feed(text)
+        for one in text.split(b"\n\n")[:-1]:
+            by_event.feed(one + b"\n\n")
+        first_read, other = together.finish(), by_event.finish()
+        assert first_read.delivered == other.delivered
+        assert (first_read.usage, first_read.is_final, first_read.error) == (other.usage, other.is_final, other.error)

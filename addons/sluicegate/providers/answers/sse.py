@@ -18,6 +18,8 @@ class SseParser:
         """What has come of the event that is not yet complete, its lines ended by plain line feeds."""
         self._started = self._ended_with_cr = False
         self._gave_up = False
+        self._is_between_events = False
+        """Whether all that has come were whole events."""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that end in this chunk."""
@@ -25,6 +27,14 @@ class SseParser:
 
     def complete(self, chunk: bytes) -> bytes:
         """Return the text of the events that end in this chunk, its lines ended by plain line feeds."""
+        # Nearly every chunk of nearly every stream. To find takes a third of the time of ``in``, which tries a number first.
+        if self._is_between_events and chunk[-2:] == b"\n\n" and chunk.find(b"\r") < 0:
+            return chunk
+        text = self._complete(chunk)
+        self._is_between_events = self._started and not (self._rest or self._ended_with_cr or self._gave_up)
+        return text
+
+    def _complete(self, chunk: bytes) -> bytes:
         if self._gave_up or not chunk:
             return b""
         if not self._started and not (chunk := self._without_bom(chunk)):
@@ -53,9 +63,7 @@ class SseParser:
 
     def flush(self) -> list[Event]:
         """Return an event whose closing blank line never came."""
-        events = events_of(bytes(self._rest))
-        self._rest.clear()
-        return events
+        return events_of(self.remainder())
 
     def remainder(self) -> bytes:
         """Return the text of an event whose closing blank line never came, and forget it."""

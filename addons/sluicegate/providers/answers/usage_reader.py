@@ -83,6 +83,9 @@ class UsageReader(ABC):
     reads_lists: ClassVar[bool] = False
     """Whether an answer may be a JSON list, whose elements are what the events of a stream would be."""
 
+    runs: ClassVar[re.Pattern[bytes] | None] = None
+    """Finds several events in a row among others that ``skim`` may take at once; None where each is read by itself."""
+
     # What each answer begins with stands on the class: an instance gets what differs.
     _usage: Usage | None = None
     _is_judged = True
@@ -175,8 +178,8 @@ class UsageReader(ABC):
         self.has_content = True
         self.content_pieces += 1
         self._pending.append(text)
-        self._pending_bytes += len(text)
-        if self._pending_bytes > MAX_PENDING_BYTES:
+        self._pending_bytes = pending = self._pending_bytes + len(text)
+        if pending > MAX_PENDING_BYTES:
             self._decode_pending(_BATCH_BYTES)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ _DELTA_STRINGS = {
 class MessagesUsage(UsageReader):
     """Usage of one Messages answer. It is judged on all usage objects that were seen, whenever it is asked for."""
 
+    runs = re.compile(rb"(?:event: content_block_delta\ndata: [^\n]*\n\n){3,}")
+
     def __init__(self) -> None:
         super().__init__()
         self._reports: list[Fields] = []
@@ -54,9 +57,7 @@ class MessagesUsage(UsageReader):
 
     def skim(self, text: bytes) -> bool:
         """Keep several events undecoded if all of them are deltas, as most chunks of a stream are."""
-        count = text.count(_DELTA_HEAD)
-        # Each in the usual form of two lines and a blank one. None may hide a usage, whatever it is called.
-        if not count or text.count(b"\n") != 3 * count or not text.startswith(_DELTA_HEAD) or b'"usage"' in text:
+        if not _are_deltas(text):
             return False
         self._is_counted = False
         self.defer_text(text)
@@ -64,7 +65,7 @@ class MessagesUsage(UsageReader):
 
     def feed_event(self, event: str, data: bytes) -> None:
         """Read one server-sent event. Nearly all are deltas, which are only kept: that keeps the stream cheap."""
-        if event == "content_block_delta" and b'"usage"' not in data:
+        if event == "content_block_delta" and data.find(b'"usage"') < 0:
             self._is_counted = False
             self.defer(data)
             return
@@ -282,6 +283,13 @@ class MessagesUsage(UsageReader):
         for name, value in fields.items():
             if name != "type" and not name.endswith("id") and name != "stop_reason":
                 self.deliver(value)
+
+
+def _are_deltas(text: bytes) -> bool:
+    """Return whether events are deltas in their usual form, of two lines and a blank one. None may hide a usage."""
+    if not text.startswith(_DELTA_HEAD) or text.find(b'"usage"') >= 0:
+        return False
+    return text.find(b"\n", len(_DELTA_HEAD)) == len(text) - 2 or text.count(b"\n") == 3 * text.count(_DELTA_HEAD)
 
 
 def _parse(data: bytes) -> Any:
