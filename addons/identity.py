@@ -6,6 +6,8 @@ by the party being governed and decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from mitmproxy import http
 from mitmproxy.net.http.status_codes import RESPONSES as STATUS_TEXTS
 from mitmproxy.net.http.url import hostport
@@ -18,6 +20,7 @@ from flow import (
     count_refusal,
     deny,
     enforcing,
+    is_decided,
     limit_body,
     new_call,
     observing,
@@ -33,7 +36,7 @@ from sluicegate.calls.demo_keys import demo_key_refusal
 from sluicegate.calls.destination import Destination, fields_onward, outer_path
 from sluicegate.calls.refusal import no_page_message, render
 from sluicegate.calls.second_credential import refusal_of_second
-from sluicegate.calls.unknown_caller import ENDED, LOCAL_ANSWERS, PROXY, refusal_of_unknown
+from sluicegate.calls.unknown_caller import ENDED, LOCAL_ANSWERS, PROXY, UNSURE, refusal_of_unknown
 from sluicegate.calls.usual_head import Head, usual_head
 from sluicegate.credentials import Reading, TooManyPartsError
 from sluicegate.network.egress.connection import ClientConnection
@@ -52,11 +55,6 @@ from sluicegate.request_grammar import (
 )
 from sluicegate.routing.offered_models import note_models_of_all, provider_of_path
 from sluicegate.values import Deny, Reason
-
-
-def refuse_body(flow: http.HTTPFlow) -> None:
-    """Refuse a request whose method has no body, when one begins."""
-    deny(flow, Deny(Reason.INVALID_REQUEST, f"Invalid request: a {flow.request.method} has no body"))
 
 
 def is_own_address(flow: http.HTTPFlow, policy: Policy) -> bool:
@@ -80,12 +78,6 @@ def head_of(flow: http.HTTPFlow, connection: ClientConnection) -> Head:
     return Head(target, circumstances, connection.key, data.headers.fields)
 
 
-def send_to(flow: http.HTTPFlow, to: Destination) -> None:
-    """Set where a request is sent, on the data itself: each of mitmproxy's own setters rewrites the Host header."""
-    data = flow.request.data
-    data.scheme, data.host, data.port, data.authority, data.path = to
-
-
 def decline_websocket(flow: http.HTTPFlow, protocol: ProtocolName) -> None:
     """Answer 426 to an attempt at WebSocket, whoever makes it: Codex then makes its call over HTTP, which is judged.
 
@@ -95,6 +87,15 @@ def decline_websocket(flow: http.HTTPFlow, protocol: ProtocolName) -> None:
     _, headers, body = render(Deny(Reason.UNSUPPORTED, "WebSocket is not supported; use plain HTTP"), protocol, OTHER)
     flow.response = http.Response.make(426, body, dict(headers))
     services().metrics.declined_websockets += 1
+
+
+async def judge_when_looked_up(identity: Identity, flow: http.HTTPFlow, access: bytes) -> None:
+    """Judge a request whose access token may have been issued elsewhere a moment ago, once the store has been asked."""
+    shared, connection = services(), connection_of(flow.client_conn)
+    connection.is_unsure = not await shared.sign_ins.following.looked_up(access, source_of(flow))
+    if not is_decided(flow):
+        identity.judge_head(flow, connection, shared.policy, head_of(flow, connection))
+    connection.is_unsure = False
 
 
 class Identity(Addon):
@@ -124,16 +125,19 @@ class Identity(Addon):
             connection.target = connection.provider = connection.refusal = None
 
     @enforcing
-    def requestheaders(self, flow: http.HTTPFlow) -> None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         """Make the call of a request that begins, name its caller and remove its credentials."""
         if flow.metadata.get("sluicegate") is not None:
-            return
+            return None
         shared, connection = services(), connection_of(flow.client_conn)
         # Looked at once: a reload in between would have the call judged by two policies.
-        policy = shared.policy
-        came = head_of(flow, connection)
-        if not self.repeat_head(flow, connection, policy, came):
-            self.judge_head(flow, connection, policy, came)
+        policy, came = shared.policy, head_of(flow, connection)
+        if self.repeat_head(flow, connection, policy, came):
+            return None
+        if (unknown := shared.sign_ins.following.unknown(came.fields, policy)) is not None:
+            return judge_when_looked_up(self, flow, unknown)
+        self.judge_head(flow, connection, policy, came)
+        return None
 
     def judge_head(self, flow: http.HTTPFlow, connection: ClientConnection, policy: Policy, came: Head) -> None:
         """Judge a request by its head, and remember that of a call that may go for the next one on its connection."""
@@ -180,7 +184,7 @@ class Identity(Addon):
         if usual is None or fields is None:
             return False
         flow.request.headers.fields = fields
-        send_to(flow, usual.destination)
+        usual.destination.put_on(flow.request.data)
         call_begun(flow, usual.call(new_call_id(now), now))
         return True
 
@@ -209,12 +213,13 @@ class Identity(Addon):
 
     def refuse_unknown(self, flow: http.HTTPFlow, call: Call, reading: Reading[VirtualKey]) -> None:
         """Refuse a call whose caller nobody knows, in words that fit what it has sent."""
-        in_url = connection_of(flow.client_conn).sent_credential and PROXY not in reading.sent
+        in_url = (connection := connection_of(flow.client_conn)).sent_credential and PROXY not in reading.sent
         # A provider that only policy knows is called with the client of its protocol.
         provider = call.provider if known_provider(call.provider) is not None else call.protocol
         passes = call.policy is not None and call.policy.providers[call.provider].passes_subscriptions
         sent, logins = (*reading.sent, *((PROXY,) if in_url else ())), {"is_login": reading.is_login, "passes_logins": passes}
-        refusal = ENDED if reading.has_ended else refusal_of_unknown(call.client, provider, sent, **logins)
+        ended = UNSURE if connection.is_unsure else ENDED
+        refusal = ended if reading.has_ended else refusal_of_unknown(call.client, provider, sent, **logins)
         count_refusal(flow, call, refusal.reason)
         deny(flow, refusal)
 
@@ -226,21 +231,16 @@ class Identity(Addon):
         request = flow.request
         # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
         version = None if flow.client_conn.alpn == b"h2" else request.http_version
-        problem = first_problem(
-            request.data.method,
-            request.data.path,
-            version,
-            getattr(request, "named_authority", ""),
-            request.headers.fields,
-            values,
-            is_model_call=call.kind in ("messages", "count_tokens"),
-        )
+        line = request.data.method, request.data.path, version, getattr(request, "named_authority", "")
+        is_model_call = call.kind in ("messages", "count_tokens")
+        problem = first_problem(*line, request.headers.fields, values, is_model_call=is_model_call)
         if problem is None and (why := billing_problem(values) or call.malformed) is not None:
             problem = Problem(why)
         if problem is None:
             if version is None and request.method in BODILESS_METHODS:
                 # Only HTTP/2 begins a body without a word about it in the headers.
-                limit_body(flow, 0, refuse_body)
+                has_body = Deny(Reason.INVALID_REQUEST, f"Invalid request: a {request.method} has no body")
+                limit_body(flow, 0, lambda late: deny(late, has_body))
             return False
         deny(flow, Deny(problem.reason, problem.message))
         if problem.status is not None and flow.response is not None:
@@ -336,7 +336,7 @@ class Identity(Addon):
         authority = host if data.authority and flow.request.is_http2 else b""
         path = outer_path(served, target.prefix, flow.request.path)
         to = Destination(target.scheme.encode(), target.host, target.port, authority, path)
-        send_to(flow, to)
+        to.put_on(data)
         flow.request.headers.fields = fields_onward(call, data.headers.fields, host, removed, needs_host=not authority)
         return to
 

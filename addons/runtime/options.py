@@ -26,7 +26,6 @@ from sluicegate.policy.model import Policy
 from sluicegate.providers.known import ALWAYS_GOVERNED, known_providers
 from sluicegate.services import wall_clock
 from sluicegate.storage.errors import StoreError
-from sluicegate.workers.worker import unfit
 
 logger = logging.getLogger("sluicegate")
 
@@ -266,6 +265,8 @@ class Options(Addon):
             # For commands of this machine, from which plaintext is accepted: no name of it need be in the certificate.
             services().state_folder.note_url(urls[0])
         services().own_servers |= {f"gateway-{i}": (a[0], a[1]) for i, a in enumerate(proxyserver.listen_addrs())}
+        if (why := services().policy_watcher.unfit(services().policy)) is not None:
+            exit_with_error(why)
         worker = services().worker
         if worker is None or worker.announces:
             text = banner(services(), listening_urls(), ca, show_token=sys.stdout.isatty())
@@ -274,8 +275,6 @@ class Options(Addon):
                 text = message_as_json(services().clock(), logging.INFO, first, details=[line.strip() for line in details])
             print(text, flush=True)
         if worker is not None:
-            if (why := unfit(services().policy)) is not None:
-                exit_with_error(why)
             await serve()
             return
         try:

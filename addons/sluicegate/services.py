@@ -29,6 +29,7 @@ from sluicegate.fleet.policy.history import open_history
 from sluicegate.fleet.policy.opening import open_source, store_name
 from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.reaching import has_workers
+from sluicegate.fleet.sign_in.opening import connect_sign_ins, open_sign_ins
 from sluicegate.fleet.store.reach import store_address
 from sluicegate.http_client.proxies import choose_proxies
 from sluicegate.http_client.trust import trust
@@ -54,8 +55,6 @@ from sluicegate.prompt_caching import store as prompt_store
 from sluicegate.prompt_caching.watch import PromptWatch
 from sluicegate.reconciliation.history import Reconciliations
 from sluicegate.routing.router import Router
-from sluicegate.sign_in import token_file
-from sluicegate.sign_in.sign_ins import SignIns
 from sluicegate.storage import content_store
 from sluicegate.storage.adjustment_rows import Adjustments
 from sluicegate.storage.content_store import ContentFile, ContentKeeper
@@ -71,7 +70,7 @@ from sluicegate.workers.clears import Clears
 from sluicegate.workers.peers import Peers
 from sluicegate.workers.revisions import SharedRevisions
 from sluicegate.workers.sign_in import shared_sign_in
-from sluicegate.workers.worker import FOLDER, Worker, open_folder, settle, this_worker, unfit
+from sluicegate.workers.worker import FOLDER, Worker, open_folder, settle, this_worker
 
 if TYPE_CHECKING:
     from sluicegate.providers.anthropic.simulator import Simulator
@@ -141,7 +140,7 @@ class Services:
         self._admin_digest = hashlib.sha256(self.admin_token.encode()).digest()
         self.keyring, self.ledger, self.free_requests = Keyring(), Ledger(), FreeRequests()
         self.router = Router(self.ledger)
-        self.sign_ins = SignIns(state_dir / token_file.FILENAME, clock)
+        self.sign_ins = open_sign_ins(self, source, clock, has_workers=worker is not None)
         self.store = Store(own / FILENAME)
         self.store.load(self.ledger)
         self.fleet = open_fleet(self, clock) if isinstance(clock, FollowedClock) else None
@@ -174,10 +173,9 @@ class Services:
     def _open_rest(self) -> None:
         """Open what no start depends on."""
         state_dir, worker = self.state_dir, self.worker
-        if worker is not None:
-            self.policy_watcher.unfit = unfit
         self.live_calls, self.printer = LiveCalls(), Printer()
         self.sessions, self.attempts = (Sessions(), Attempts()) if worker is None else shared_sign_in(state_dir)
+        self.sessions = connect_sign_ins(self, self.sessions)
         self.metrics, self.telemetry = Metrics(self), Telemetry(self)
         self.peers = None if worker is None else Peers(worker.number, state_dir, self)
         self.notifier = Notifier(self, self.database, claims=None if self.fleet is None else self.fleet.alerts)
@@ -301,6 +299,7 @@ class Services:
         self.upkeep.start()
         if self.fleet is not None:
             self.fleet.start()
+        self.sign_ins.following.start()
         if self.peers is not None:
             self.peers.start()
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -649,6 +650,15 @@ def test_two_sessions_that_renew_in_the_same_moment_get_the_same_tokens(site):
     assert site.provider.asked.count("/token") == 2
 
 
+def test_made_up_tokens_and_codes_are_few_from_one_address(site):
+    """Each asks the store, for which others wait."""
+    made_up = [site.renew({"refresh_token": f"sgrt-{i}"}).status_code for i in range(12)]
+    made_up += [site.form("/oauth/token", grant_type=DEVICE_GRANT, device_code=f"made-up-{i}").status_code for i in range(12)]
+    assert (made_up[0], made_up[12], made_up[-1]) == (401, 400, 429)
+    site.from_address("127.0.0.2")
+    assert site.sign_in()["token_type"] == "Bearer"
+
+
 def test_tokens_of_one_kind_are_not_taken_for_the_other(site):
     tokens = site.sign_in()
     assert site.renew({"refresh_token": tokens["access_token"]}).status_code == 401
@@ -827,14 +837,19 @@ def test_over_tls_a_browser_takes_the_cookies_from_this_host_alone(site, monkeyp
     assert taken.startswith(f"__Secure-sluicegate_session=; HttpOnly; SameSite=Strict; Path={place}/; Secure")
 
 
-def test_strangers_cannot_fill_the_memory(site):
+def requests_kept(site) -> int:
+    with sqlite3.connect(site.folder / "state" / "sign_ins.db") as conn:
+        return int(conn.execute("SELECT count(*) FROM sign_in_requests").fetchone()[0])
+
+
+def test_strangers_cannot_fill_the_store(site):
     codes = [site.form("/oauth/device_authorization") for _ in range(60)]
     assert [c.status_code for c in codes] == [200] * 50 + [429] * 10
     assert codes[-1].json()["error"] == "slow_down"
-    assert len(site.services.sign_ins.devices) == 50
+    assert requests_kept(site) == 50
     site.now += 11 * MINUTE
     assert site.form("/oauth/device_authorization").status_code == 200
-    assert len(site.services.sign_ins.devices) == 1
+    assert requests_kept(site) == 1
 
 
 def test_a_users_oldest_sign_ins_end_when_there_are_too_many(site, monkeypatch):

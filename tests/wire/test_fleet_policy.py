@@ -14,30 +14,41 @@ import pytest
 
 from sluicegate.cli.main import app
 from support.command import CliRunner
+from support.device_login import FORM, Clients
 from support.fake_provider import FakeProvider, message, plain
 from support.harness import Gateway, Reply, ask, eventually
+from support.oidc_provider import CLIENT_SECRET, OidcProvider
 from support.postgres import Postgres
 
 pytestmark = pytest.mark.wire
 
 CALL = ask(max_tokens=10)
 
+BALANCER = "http://localhost:8088"
+"""Where browsers and clients find the gateways, as far as these know."""
+
 
 class Site:
     """Two gateways, their provider, and the database with their policy."""
 
-    def __init__(self, folder: Path, provider: FakeProvider, server: Postgres, url: str) -> None:
-        self.provider, self.server, self.url, self.folder = provider, server, url, folder
+    def __init__(self, folder: Path, provider: FakeProvider, server: Postgres, url: str, company: OidcProvider) -> None:
+        self.provider, self.server, self.url, self.folder, self.company = provider, server, url, folder, company
         providers = {"anthropic": {"base_url": provider.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}}
         keys = [{"id": "vk-one", "budget": {"max_limit": 5, "reset_duration": "1M"}}, {"id": "vk-two"}]
         whole = {"version": 1, "providers": providers, "virtual_keys": keys, "users": [{"id": "quilla"}], "server": {"store": url}}
+        whole |= {"oidc": company.policy(public_url=BALANCER, users="create", email_domains=["acme.example"])}
         self.policy = folder / "acme.yaml"
         self.policy.write_text(json.dumps(whole, indent=1))
         local = json.dumps({"version": 1, "policy": {"source": "store"}, "server": {"store": url}})
         self.gateways: list[Gateway] = []
         for name in ("north", "south"):
             (folder / name).mkdir()
-            self.gateways.append(Gateway(folder / name, local, env={"SLUICEGATE_NODE": name}))
+            self.gateways.append(Gateway(folder / name, local, env={"SLUICEGATE_NODE": name, "OIDC_SECRET": CLIENT_SECRET}))
+
+    def at(self, gateway: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        """Send a request as a balancer does that chooses this gateway."""
+        reply = self.gateways[gateway].request(method, path, body, headers | {"host": BALANCER.partition("//")[2]})
+        return reply.status, reply.headers.items(), reply.body
 
     def command(self, *words: str, gateway: int = 0) -> Any:
         """Run a command that reaches the store by a gateway's own file, with its state folder."""
@@ -59,8 +70,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Site]:
-    with FakeProvider(plain(message())) as provider, postgres.database() as url:
-        made = Site(tmp_path_factory.mktemp("fleet"), provider, postgres, url)
+    company = OidcProvider(f"{BALANCER}/device/callback")
+    with FakeProvider(plain(message())) as provider, postgres.database() as url, company:
+        made = Site(tmp_path_factory.mktemp("fleet"), provider, postgres, url, company)
         pushed = made.command("policy", "push", str(made.policy))
         assert pushed.exit_code == 0, pushed.output
         assert "In force from postgresql://sluicegate@127.0.0.1" in pushed.output
@@ -220,3 +232,79 @@ def test_a_local_file_that_has_more_than_the_way_to_the_store_is_refused(site: S
     shown = CliRunner().invoke(app, ["usage", "--policy", str(more), "--state-dir", str(site.folder / "none")])
     assert shown.exit_code == 1, shown.output
     assert "this file may only say how to reach it" in " ".join(shown.output.split())
+
+
+@pytest.fixture
+def clients(site: Site) -> Iterator[Clients]:
+    site.company.as_usual()
+    site.company.person = {"sub": "00u-alice", "email": "alice@acme.example", "email_verified": True}
+    made = Clients(site.at, BALANCER)
+    # Whichever test was before this one may have taken the store away.
+    eventually(lambda: all(made.form(i, "/oauth/device_authorization")[0] == 200 for i in (0, 1)))
+    yield made
+    assert site.company.complaints == []
+
+
+def signed_in(clients: Clients) -> dict[str, Any]:
+    """Sign in: begun at one node, in a browser whose requests go to either, polled at the other."""
+    asked = clients.code(0)
+    clients.approve(clients.browser([1, 0]), asked)
+    status, tokens = clients.poll(1, asked)
+    assert status == 200, tokens
+    return tokens
+
+
+def called(site: Site, gateway: int, tokens: dict[str, Any]) -> Reply:
+    return site.gateways[gateway].post(CALL, key=None, authorization=f"Bearer {tokens['access_token']}")
+
+
+def test_a_person_signs_in_at_both_nodes_at_once_and_is_out_at_both(site: Site, clients: Clients) -> None:
+    tokens = signed_in(clients)
+    # At once: the other node, which has heard of neither token nor user, asks the store.
+    assert [called(site, i, tokens).status for i in (0, 1)] == [200, 200]
+    status, renewed = clients.renew(0, tokens)
+    assert (status, called(site, 1, renewed).status) == (200, 200)
+    assert clients.renew(1, tokens) == (200, renewed), "another terminal, in the same moment"
+    browser = clients.browser([0, 1])
+    page = browser.open(f"{BALANCER}/device/dashboard")
+    place = page.text.partition('data-place="')[2].partition('"')[0]
+    assert place, page.words
+    seen = [browser.open(f"{BALANCER}{place}/api/session", page=f"{BALANCER}{place}/") for _ in range(4)]
+    assert [json.loads(p.text)["virtual_key_id"] for p in seen] == ["session-alice@acme.example"] * 4
+    listed = json.loads(site.gateways[0].admin("/api/sign-ins").body)["sign_ins"]
+    assert [row["client"] for row in listed] == [FORM["user-agent"]]
+    ended = CliRunner().invoke(app, ["sign-ins", "end", listed[0]["id"], "--state-dir", str(site.gateways[1].state)])
+    assert ended.exit_code == 0, ended.output
+    eventually(lambda: [called(site, i, renewed).status for i in (0, 1)] == [401, 401])
+    assert [clients.renew(i, renewed)[1]["error"] for i in (0, 1)] == ["invalid_grant"] * 2
+
+
+def test_whoever_is_disabled_or_has_left_is_out_at_both(site: Site, clients: Clients) -> None:
+    tokens, others = signed_in(clients), signed_in(clients)
+    site.company.left.add("00u-alice")
+    assert clients.renew(0, tokens)[0] == 401
+    eventually(lambda: called(site, 1, tokens).status == 401)
+    assert called(site, 1, others).status == 200
+    edit = {"authorization": f"Bearer {site.gateways[0].token}", "content-type": "application/json"}
+    users = "/api/governance/users/alice@acme.example"
+    assert site.gateways[0].request("PUT", users, b'{"is_active": false}', edit).status == 200
+    eventually(lambda: called(site, 1, others).status == 401)
+    assert site.gateways[0].request("PUT", users, b'{"is_active": true}', edit).status == 200
+
+
+def test_while_the_store_is_away_nobody_is_told_to_sign_in_again(site: Site, clients: Clients) -> None:
+    tokens, asked = signed_in(clients), clients.code(0)
+    eventually(lambda: called(site, 0, tokens).status == 200)
+    unknown = {"access_token": f"sgat-{'A' * 43}.eyJ9.1"}
+    with site.server.away(site.url):
+        eventually(lambda: clients.renew(0, tokens)[0] == 503)
+        for status, body in (clients.renew(1, tokens), clients.poll(1, asked), clients.form(0, "/oauth/device_authorization")):
+            assert (status, body["error"]) == (503, "temporarily_unavailable")
+        refused = called(site, 0, unknown)
+        assert (refused.status, refused.reason) == (503, "gateway_error")
+        assert clients.whoami(0, unknown) == 503
+        assert called(site, 0, tokens).status == 200, "as a key that is known goes on"
+    eventually(lambda: clients.renew(0, tokens)[0] == 200)
+    assert called(site, 0, unknown).status == 401
+    clients.approve(clients.browser([0, 1]), asked)
+    assert eventually(lambda: clients.poll(1, asked)[0] == 200)

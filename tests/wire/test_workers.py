@@ -23,8 +23,10 @@ from h2.events import ConnectionTerminated, Event
 from sluicegate.cli.main import app
 from support import http2_client
 from support.command import CliRunner
+from support.device_login import DISCOVERY, FORM, Clients
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
 from support.harness import START_TIMEOUT_S, WAIT_S, Gateway, ask, eventually
+from support.oidc_provider import CLIENT_SECRET, OidcProvider
 
 pytestmark = pytest.mark.wire
 
@@ -265,15 +267,44 @@ def test_what_the_cache_did_is_of_all_workers(workers: Workers) -> None:
         conn.close()
 
 
-def test_an_edit_that_only_one_process_can_serve_changes_nothing(workers: Workers) -> None:
-    valid, token = workers.policy.read_text(), {"authorization": f"Bearer {workers.token}"}
-    oidc = {"issuer": "http://127.0.0.1:9", "client_id": "c", "client_secret": "env.PROVIDER_KEY"}
-    workers.policy.write_text(json.dumps(json.loads(valid) | {"oidc": oidc}))
-    for conn in workers.connected().values():
-        with closing(conn):
-            error = eventually(lambda conn=conn: asked(conn, "/api/health", **token)[1]["policy"]["error"])
-            assert "leave --workers out" in error["message"]
+def test_people_sign_in_at_all_workers_at_once(workers: Workers) -> None:
+    """What begins at one goes on at the other, also what neither has heard of yet; what ends at one has ended at both."""
+    valid = workers.policy.read_text()
+    connections = list(workers.connected().values())
+
+    def at(process: int, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        connections[process].request(method, path, body, headers)
+        reply = connections[process].getresponse()
+        return reply.status, reply.getheaders(), reply.read()
+
+    clients, secret = Clients(at, workers.url), workers.folder / "secret"
+    secret.write_text(CLIENT_SECRET)
+    with OidcProvider(f"{workers.url}/device/callback") as provider:
+        provider.person = {"sub": "00u-alice", "email": "alice@acme.example", "groups": ["eng"]}
+        oidc = provider.policy(groups={"eng": "team-eng"}, users="create", client_secret=f"file:{secret}")
+        workers.policy.write_text(json.dumps(json.loads(valid) | {"oidc": oidc, "teams": [{"id": "team-eng"}]}))
+        for process in (0, 1):
+            eventually(lambda process=process: at(process, "GET", DISCOVERY, None, {})[0] == 200)
+        asked = clients.code(0)
+        clients.approve(clients.browser([1, 0]), asked)
+        status, tokens = clients.poll(1, asked)
+        assert status == 200, tokens
+        assert clients.whoami(0, tokens) == 200, "with the user and key that the other worker has just written"
+        called = at(1, "POST", "/v1/messages", FIVE_CENTS, {"authorization": f"Bearer {tokens['access_token']}"})
+        assert called[0] == 200, called
+        status, renewed = clients.renew(0, tokens)
+        assert (status, clients.renew(1, tokens)[1]) == (200, renewed), "its terminals get the same"
+        called = at(1, "POST", "/v1/messages", FIVE_CENTS, {"authorization": f"Bearer {renewed['access_token']}"})
+        assert called[0] == 200, called
+        page = clients.browser([0, 1]).open(f"{workers.url}/device/dashboard")
+        assert page.status == 200, page.words
+        at(0, "POST", "/oauth/revoke", f"token={renewed['access_token']}".encode(), FORM)
+        clients.ends_at(1, renewed)
+        assert clients.renew(1, renewed)[0] == 401
+        assert provider.complaints == []
     workers.policy.write_text(valid)
+    for conn in connections:
+        conn.close()
 
 
 @pytest.mark.parametrize("key", ["vk-killed", pytest.param("vk-hung", marks=pytest.mark.long)])

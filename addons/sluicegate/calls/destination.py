@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sluicegate.calls.call import Call
 from sluicegate.policy.provider import Provider
@@ -19,6 +19,10 @@ class Destination(NamedTuple):
     authority: bytes
     """Its host and port, where the request line or HTTP/2 names them; else empty."""
     path: bytes
+
+    def put_on(self, request: Any) -> None:
+        """Set where a request is sent, on its data itself: each of mitmproxy's own setters rewrites the Host header."""
+        request.scheme, request.host, request.port, request.authority, request.path = self
 
 
 def outer_path(provider: Provider, prefix: str, path: str) -> bytes:

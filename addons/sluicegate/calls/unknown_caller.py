@@ -18,6 +18,9 @@ PROXY = "proxy-authorization"
 ENDED = Deny(Reason.VIRTUAL_KEY_NOT_FOUND, "Your sign-in at this gateway has ended: sign in again (/login)")
 """The refusal of an access token that is not valid any more."""
 
+UNSURE = Deny(Reason.GATEWAY_ERROR, "The store of the sign-ins cannot be asked now whether yours is valid; try again shortly")
+"""The refusal of an access token that is not known here while nobody can say whether it is valid: no reason to sign in again."""
+
 _BY_CLIENT: Mapping[str, str] = {
     "claude-code": "ANTHROPIC_API_KEY",
     # Codex sends no key that stands in OPENAI_API_KEY alone.

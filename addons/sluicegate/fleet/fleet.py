@@ -21,6 +21,7 @@ from sluicegate.fleet.policy.source import StoreSource
 from sluicegate.fleet.policy.table import CHANNEL
 from sluicegate.fleet.reaching import OneHost, OverNetwork
 from sluicegate.fleet.records.rounds import Ends
+from sluicegate.fleet.sign_in.part import CHANNEL as SIGN_INS
 from sluicegate.fleet.standing import Standing
 from sluicegate.fleet.store.notices import channel_of
 from sluicegate.fleet.store.protocol import TTL_MS, FleetError, NodeRow, SchemaTooNew
@@ -82,7 +83,10 @@ class Fleet:
         self.agent = Agent(self._open())
         self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
         self.membership = Membership(self.standing, self.agent)
-        self.notices = reached.notices({CHANNEL: self._look_at_policy, channel_of(self.id): self.membership.hint})
+        self.on_sign_ins: Callable[[], None] = lambda: None
+        """Called where somebody may have signed in, or be so no longer; it must be quick."""
+        looks = {CHANNEL: self._look_at_policy, SIGN_INS: lambda: self.on_sign_ins()}
+        self.notices = reached.notices(looks | {channel_of(self.id): self.membership.hint})
         self.policy: StoreSource | None = None
         """Where the policy is kept, if that is the store."""
         self.on_policy: Callable[[], None] = lambda: None
@@ -238,6 +242,7 @@ def reached_by(gateway: Gateway, source: PolicySource, clock: FollowedClock) -> 
     name = node_name(gateway.env, gateway.number)
     if isinstance(source, StoreSource) and source.reached is not None:
         return OverNetwork(replace(source.reached, name=name), node_name(gateway.env))
-    if store_address(gateway.policy.server, gateway.env) is None:
+    server = gateway.policy_watcher.current.server
+    if store_address(server, gateway.env) is None:
         return OneHost(gateway.state_dir, name, clock.own)
-    return OverNetwork(Reached(gateway.policy.server, dict(gateway.env), name), node_name(gateway.env))
+    return OverNetwork(Reached(server, dict(gateway.env), name), node_name(gateway.env))

@@ -14,7 +14,9 @@ from sluicegate.fleet.records.gathering import Gathering
 from sluicegate.fleet.records.rounds import Ends, Rounds
 from sluicegate.fleet.records.shipping import Shipping
 from sluicegate.fleet.records.table import Records
+from sluicegate.fleet.sign_in.store import SignInTables
 from sluicegate.fleet.store.notices import Notices
+from sluicegate.fleet.store.postgresql import PostgresEngine
 from sluicegate.fleet.store.reach import Reached
 from sluicegate.fleet.store.session import Session
 from sluicegate.fleet.store.sql_store import SqlStore
@@ -38,6 +40,10 @@ class OverNetwork:
         from sluicegate.fleet.store.postgresql import PostgresStore
 
         return PostgresStore(self._reached.connect)
+
+    def sign_ins(self) -> SignInTables:
+        """Return the sign-ins in the store, connected with their first use."""
+        return SignInTables(PostgresEngine(self._reached.connect), is_shared=True)
 
     def exchange(self, ends: Ends) -> Rounds:
         """Return what takes a node's records to the store, and fetches the others'."""

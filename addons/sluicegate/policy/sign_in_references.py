@@ -29,9 +29,6 @@ def check_sign_in(policy: MergedPolicy, ids: Mapping[str, Mapping[str, int]]) ->
     host = normalize_host(urlsplit(url).hostname or "") if isinstance(url, str) else ""
     if host and host not in _names(hosts) and host != "localhost" and not is_loopback(host):
         policy.report(("oidc", "public_url"), f"the gateway does not answer to '{host}': list it under server.hosts")
-    if server.get("store"):
-        message = "sign-ins are kept by one gateway, and server.store is for several: each would refuse what another has issued"
-        policy.report(("oidc",), message)
 
 
 def _names(hosts: Any) -> set[str]:

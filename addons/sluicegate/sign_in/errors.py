@@ -29,6 +29,10 @@ class InvalidGrantError(Exception):
     """A refresh token that is not, or no longer, valid: the person has to sign in again."""
 
 
+class UnknownTokenError(InvalidGrantError):
+    """A refresh token of no sign-in: ended, or never issued."""
+
+
 class NotNowError(Exception):
     """The policy cannot be changed for this person now, which is not their doing."""
 
@@ -37,5 +41,5 @@ class TooManyError(Exception):
     """Nothing more can begin now: too many wait already."""
 
 
-class TokenFileError(StoreError):
-    """The file of the sign-ins cannot be read or written."""
+class SignInsAwayError(StoreError):
+    """The store of the sign-ins does not answer now, so nothing can be said about any of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,17 @@ class Identity:
     """What the person may do in the administration; None: see what is their own."""
     provider_token: str | None = field(default=None, repr=False)
     """The refresh token of the identity provider, with which it is asked whether the person still may."""
+
+
+def identity_as_json(identity: Identity) -> str:
+    """Return who somebody is, without what is secret."""
+    return json.dumps({n: getattr(identity, n) for n in ("subject", "user_id", "email", "name", "groups", "team_id", "role")})
+
+
+def identity_from_json(text: str, provider_token: str | None = None) -> Identity:
+    """Return who somebody is."""
+    found = json.loads(text)
+    return Identity(**found | {"groups": tuple(found["groups"])}, provider_token=provider_token)
 
 
 def identity_of(claims: Mapping[str, Any], oidc: Oidc, provider_token: str | None = None) -> Identity:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sluicegate.policy.model import VirtualKey
-from sluicegate.sign_in.token_file import Token
+from sluicegate.sign_in.kept import Token
 
 
 class LiveKeys(Mapping[bytes, VirtualKey]):

@@ -10,8 +10,8 @@ from typing import Any
 from sluicegate.policy.oidc import Oidc
 from sluicegate.sign_in.errors import InvalidGrantError, ProviderDownError
 from sluicegate.sign_in.identity import Identity, identity_of
+from sluicegate.sign_in.kept import SignIn
 from sluicegate.sign_in.oidc_client import OidcClient
-from sluicegate.sign_in.token_file import SignIn
 from sluicegate.sign_in.tokens import unseal
 
 logger = logging.getLogger("sluicegate")

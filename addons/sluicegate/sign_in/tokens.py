@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sluicegate.credentials import ACCESS_TOKEN
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 ACCESS, REFRESH = ACCESS_TOKEN, "sgrt-"
@@ -26,6 +27,8 @@ HALF_CODE_LENGTH = 4
 
 _NONCE_BYTES = 12
 _PURPOSE = b"sluicegate sign-in: refresh token of the identity provider"
+_PAIR_PURPOSE = b"sluicegate sign-in: key pair of a device code"
+_PUBLIC_KEY_BYTES = 32
 
 
 def new_token(prefix: str = "") -> str:
@@ -76,6 +79,39 @@ def unseal(sealed: bytes, token: str) -> str | None:
         return _cipher_of(token).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _PURPOSE).decode()
     except (InvalidTag, ValueError):
         return None
+
+
+def public_key_of(token: str) -> str:
+    """Return the key with which anybody can seal what only the holder of this token is to read (X25519)."""
+    return _private_key_of(token).public_key().public_bytes_raw().hex()
+
+
+def seal_for(text: str, public_key: str) -> bytes:
+    """Return a text that only the holder of the token can read again whose public key this is."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+    ephemeral = X25519PrivateKey.generate()
+    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(public_key)))
+    return ephemeral.public_key().public_bytes_raw() + seal(text, shared.hex())
+
+
+def unseal_own(sealed: bytes, token: str) -> str | None:
+    """Return a text that was sealed with the token's public key; None where it was sealed with another."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+    try:
+        other = X25519PublicKey.from_public_bytes(sealed[:_PUBLIC_KEY_BYTES])
+        return unseal(sealed[_PUBLIC_KEY_BYTES:], _private_key_of(token).exchange(other).hex())
+    except ValueError:
+        return None
+
+
+def _private_key_of(token: str) -> X25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return X25519PrivateKey.from_private_bytes(HKDF(SHA256(), 32, salt=None, info=_PAIR_PURPOSE).derive(token.encode()))
 
 
 def _cipher_of(token: str) -> AESGCM:

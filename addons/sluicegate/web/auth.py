@@ -8,12 +8,16 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+import anyio
 from starlette.requests import Request
 
 from sluicegate.addresses import limited_as
+from sluicegate.dashboard_sessions import session_digest
+from sluicegate.fleet.sign_in.sessions import FleetSessions
 from sluicegate.policy.model import VirtualKey
 from sluicegate.policy.source import refusal_of_copy
 from sluicegate.services import Services
+from sluicegate.sign_in.errors import TooManyError
 from sluicegate.sign_in.identity import role_of
 from sluicegate.sign_in.members import session_key_of
 from sluicegate.web.errors import ApiError
@@ -89,6 +93,44 @@ def staff_by_api_key(request: Request, services: Services) -> Caller | None:
     """Return who holds the administration's token in ``x-api-key``, found by its hash; None if nobody does."""
     token = request.headers.get("x-api-key")
     return _staff(services, digest_of(token)) if token else None
+
+
+async def look_up(request: Request, services: Services) -> None:
+    """Learn of what a request names its caller by, where another process has issued that a moment ago.
+
+    Raises SignInsAwayError where nobody can say, and ApiError, 429, for an address that has asked for much that was none.
+    """
+    if "caller" in request.scope:
+        return
+    following, source = services.sign_ins.following, request.client.host if request.client else ""
+    if (digest := following.unknown(request.headers.raw, services.policy)) is not None:
+        try:
+            await anyio.to_thread.run_sync(following.look_up, digest, source)
+        except TooManyError as e:
+            raise ApiError(429, "too_many_attempts", "Too many unknown tokens from this address", retry_after=1) from e
+    session_id, path = session_id_of(request), session_path_of(request)
+    if not session_id or not services.sign_ins.store.is_shared or not is_from_own_page(request):
+        return
+    holder = services.sessions.find(session_id, services.clock(), path, use=False)
+    if holder is None or caller_with(services, holder, from_here=True) is None:
+        await anyio.to_thread.run_sync(_look_up_session, services, session_id, path, source)
+
+
+def _look_up_session(services: Services, session_id: str, path: str, source: str) -> None:
+    """Learn of a session, and of whose it is."""
+    sessions, sign_ins, now = services.sessions, services.sign_ins, services.clock()
+    looks, key = sign_ins.following.look_ups, session_digest(session_id, path)
+    holder = sessions.find(session_id, now, path, use=False)
+    if holder is None and isinstance(sessions, FleetSessions) and not looks.is_unknown(key) and looks.may_ask(source):
+        sessions.look_up(session_id, path)
+        holder = sessions.find(session_id, now, path, use=False)
+        if holder is None:
+            looks.note_unknown(key)
+    if holder is None or looks.is_unknown(holder) or caller_with(services, holder, from_here=True) is not None:
+        return
+    if not sign_ins.look_up_person(holder):
+        # It stands for a credential that is none any more.
+        looks.note_unknown(holder)
 
 
 def key_asking(request: Request, services: Services) -> VirtualKey:

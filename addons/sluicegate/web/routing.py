@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sluicegate.services import Services
-from sluicegate.web.auth import Caller, authorize, caller_of, staff_by_api_key
+from sluicegate.web.auth import Caller, authorize, caller_of, look_up, staff_by_api_key
 from sluicegate.web.endpoint import ALL_ROLES, ANONYMOUS, MAX_NAME_LENGTH, OPEN, STAFF, ApiRequest, Endpoint
 from sluicegate.web.errors import ApiError, api_error_of
 from sluicegate.web.rendering import render, render_error
@@ -71,6 +71,7 @@ class _Dispatcher:
 
     async def _call_handler(self, request: Request) -> Response:
         endpoint = self.by_method.get("GET" if request.method == "HEAD" else request.method)
+        await look_up(request, self.services)
         caller = self._authorize(request, endpoint)
         if not self.endpoints:
             raise ApiError(404, "not_found", "There is no endpoint at this path")

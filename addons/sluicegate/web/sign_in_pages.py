@@ -6,8 +6,8 @@ from html import escape
 
 from starlette.responses import HTMLResponse
 
-from sluicegate.sign_in.device_requests import DeviceRequest
 from sluicegate.sign_in.identity import Identity
+from sluicegate.sign_in.kept import Waiting
 from sluicegate.windows import iso
 
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
@@ -34,7 +34,7 @@ def code_page(code: str, problem: str = "", status: int = 200) -> HTMLResponse:
     )
 
 
-def approval_page(identity: Identity, request: DeviceRequest, approval: str, elsewhere: str | None = None) -> HTMLResponse:
+def approval_page(identity: Identity, request: Waiting, code: str, approval: str, elsewhere: str | None = None) -> HTMLResponse:
     """Return the page that shows who is about to let which machine act as them.
 
     ``elsewhere`` is the browser's address where the client is at another: that is how it looks when a stranger has sent the code.
@@ -43,7 +43,7 @@ def approval_page(identity: Identity, request: DeviceRequest, approval: str, els
     name = f" ({escape(identity.name)})" if identity.name else ""
     rows = (
         ("Signed in as", f"{escape(who)}{name}"),
-        ("Code", escape(request.user_code)),
+        ("Code", escape(code)),
         ("Calls itself", escape(request.client) or "nothing"),
         ("From the address", escape(request.source)),
         ("At", f"{iso(request.asked_at)[:16].replace('T', ' ')} UTC"),

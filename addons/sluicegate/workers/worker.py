@@ -12,7 +12,6 @@ from pathlib import Path
 import orjson
 
 from sluicegate.atomic_write import write_private
-from sluicegate.policy.model import Policy
 from sluicegate.storage.state_folder import StateFolder, held_as_it_is
 from sluicegate.workers.channel import Channel
 
@@ -124,15 +123,6 @@ def from_environment(env: MutableMapping[str, str]) -> Worker | None:
     return Worker(
         description["number"], channel, tuple(description["settles"]), description["announces"], description["has_new_token"]
     )
-
-
-def unfit(policy: Policy) -> str | None:
-    """Return why several workers cannot serve a policy; None if they can."""
-    if policy.oidc is not None:
-        return (
-            "sign-in at an identity provider (oidc) needs one process, as a sign-in under way is known to one: leave --workers out"
-        )
-    return None
 
 
 def metrics_memory(state_dir: Path) -> tuple[Path, Path]:

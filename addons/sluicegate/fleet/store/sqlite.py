@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sluicegate.database import connect, keep_log
+from sluicegate.database import connect, keep_log, open_private
 from sluicegate.fleet.store.engine import Dialect, Row, Run, Statement
 from sluicegate.fleet.store.protocol import FleetError
 from sluicegate.fleet.store.sql_store import SqlStore
@@ -23,8 +23,9 @@ class SqliteEngine:
 
     can_notify = False
 
-    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
-        self._path, self._clock = path, clock
+    def __init__(self, path: Path, clock: Callable[[], int], *, is_private: bool = False) -> None:
+        """``is_private``: what is deleted is overwritten."""
+        self._path, self._clock, self._is_private = path, clock, is_private
         self._conn: sqlite3.Connection | None = None
         self._dialect = Dialect(
             each="json_each(?) AS e",
@@ -48,8 +49,16 @@ class SqliteEngine:
             finally:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
-        except sqlite3.Error as e:
+        except (sqlite3.Error, OSError) as e:
             self.close()
+            raise FleetError(f"{self._path}: {e}") from e
+
+    def settle(self) -> None:
+        """Empty the write-ahead log: what was deleted before is in no file from now on. Raises FleetError."""
+        try:
+            if self._conn is not None:
+                self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as e:
             raise FleetError(f"{self._path}: {e}") from e
 
     def _runner(self, conn: sqlite3.Connection) -> Run:
@@ -63,10 +72,11 @@ class SqliteEngine:
 
     def _connected(self) -> sqlite3.Connection:
         if self._conn is None:
-            conn = connect(self._path, "rwc", BUSY_TIMEOUT_MS)
+            conn = open_private(self._path) if self._is_private else connect(self._path, "rwc", BUSY_TIMEOUT_MS)
             try:
                 self._path.chmod(0o600)
                 keep_log(conn)
+                conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
                 # A lease that was granted must not be forgotten when the machine loses its power.
                 conn.execute("PRAGMA synchronous=FULL")
                 conn.create_function("now_ms", 0, self._clock)

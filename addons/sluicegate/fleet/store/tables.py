@@ -8,6 +8,8 @@ its columns.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sluicegate.fleet.store.engine import Engine, Run
 from sluicegate.fleet.store.protocol import SchemaTooNew
 
@@ -64,23 +66,34 @@ USABLE_BY = 1
 """The oldest version that can still use the tables of this one."""
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the tables to this version, one process at a time. Raises SchemaTooNew."""
+class Schema(NamedTuple):
+    """Tables that are migrated together."""
+
+    meta: str
+    """The table with their version."""
+    steps: tuple[tuple[str, ...], ...]
+    usable_by: int
+
+
+def migrate(engine: Engine, schema: Schema | None = None) -> None:
+    """Bring tables, by default those of leases, to this version, one process at a time. Raises SchemaTooNew."""
+    schema = schema or Schema("fleet_meta", STEPS, USABLE_BY)
     with engine.transaction(alone=True) as run:
-        run(("CREATE TABLE IF NOT EXISTS fleet_meta (name text PRIMARY KEY, value bigint NOT NULL)", ()))
-        (rows,) = run(("SELECT name, value FROM fleet_meta", ()))
+        run((f"CREATE TABLE IF NOT EXISTS {schema.meta} (name text PRIMARY KEY, value bigint NOT NULL)", ()))
+        (rows,) = run((f"SELECT name, value FROM {schema.meta}", ()))  # noqa: S608
         found: dict[str, int] = {name: value for name, value in rows}
         version = found.get("version", 0)
-        if found.get("usable_by", 0) > len(STEPS):
+        if found.get("usable_by", 0) > len(schema.steps):
             raise SchemaTooNew(
                 f"the store's tables have version {version}, which version {found['usable_by']} or later can use; "
-                f"this gateway knows version {len(STEPS)}: run a newer one"
+                f"this gateway knows version {len(schema.steps)}: run a newer one"
             )
-        if version < len(STEPS):
-            _step_up(run, version)
+        if version < len(schema.steps):
+            _step_up(run, version, schema)
 
 
-def _step_up(run: Run, version: int) -> None:
-    run(*((statement, ()) for step in STEPS[version:] for statement in step))
-    note = "INSERT INTO fleet_meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-    run((note, ("version", len(STEPS))), (note, ("usable_by", USABLE_BY)), commit=True)
+def _step_up(run: Run, version: int, schema: Schema) -> None:
+    run(*((statement, ()) for step in schema.steps[version:] for statement in step))
+    put = "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    note = f"INSERT INTO {schema.meta} (name, value) VALUES (?, ?) {put}"  # noqa: S608
+    run((note, ("version", len(schema.steps))), (note, ("usable_by", schema.usable_by)), commit=True)

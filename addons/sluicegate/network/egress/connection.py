@@ -89,6 +89,8 @@ class ClientConnection:
     """The address of who sent the last request outside a CONNECT, as far as trusted proxies say; None where none is trusted."""
     usual_head: Any = None
     """What the head of its last call said, see ``calls/usual_head.py``; None before there was one that may be repeated."""
+    is_unsure: bool = False
+    """Whether nobody can say now if the access token of the request that is judged is valid."""
     own_servers: set[tuple[str, int]] = field(default_factory=set)
     """The web application's address, once an administrative request of this connection has been sent there."""
 

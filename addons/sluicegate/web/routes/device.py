@@ -6,6 +6,7 @@ shown who asks. What comes back from the identity provider counts only in the br
 
 from __future__ import annotations
 
+import functools
 import hmac
 import logging
 from typing import Any
@@ -24,15 +25,16 @@ from sluicegate.sign_in.errors import (
     NotNowError,
     ProviderDownError,
     ProviderRefusedError,
+    SignInsAwayError,
     TooManyError,
 )
-from sluicegate.sign_in.identity import identity_of
+from sluicegate.sign_in.identity import Identity, identity_of
 from sluicegate.sign_in.tokens import new_token, user_code_of
 from sluicegate.web.auth import caller_with, is_from_own_page, session_cookie
-from sluicegate.web.endpoint import OPEN, ApiRequest, Endpoint, read_endpoint
+from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, Handler, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
-from sluicegate.web.routes.sign_in import PAGE, Form, base_url, oidc_of, source_of
+from sluicegate.web.routes.sign_in import PAGE, Form, base_url, count_unknown, oidc_of, source_of
 from sluicegate.web.session_path import new_session_path
 from sluicegate.web.sign_in_pages import approval_page, code_page, dashboard_page, message_page
 
@@ -64,6 +66,22 @@ class DecisionForm(Form):
     decision: str = Field("", max_length=20, description="approve or deny.")
 
 
+def page_of(handler: Handler) -> Handler:
+    """Return a page's handler that says what to do where the store of the sign-ins is away."""
+
+    @functools.wraps(handler)
+    async def shown(request: ApiRequest) -> ApiResponse | Response:
+        if not request.services.sign_ins.following.look_ups.has_left(source_of(request)):
+            return _too_many()
+        try:
+            return await handler(request)
+        except SignInsAwayError as e:
+            logger.error("Nobody can sign in: %s", e)
+            return message_page("Not now", "The store of the sign-ins cannot be reached: try again in a moment.", 503)
+
+    return shown
+
+
 def endpoints() -> list[Endpoint]:
     """Declare the pages."""
     html: dict[str, Any] = {"roles": OPEN, "query": AnyQuery, "media_types": ("text/html",)}
@@ -71,10 +89,10 @@ def endpoints() -> list[Endpoint]:
     send, decide = "Sign in at the identity provider to approve the client with this code", "Approve or deny a client"
     return [
         read_endpoint(PAGE, _enter, enter, None, errors=(404,), **html),
-        Endpoint("POST", PAGE, _send, send, None, CodeForm, errors=(404, 429, 503), takes_form=True, **html),
-        read_endpoint(CALLBACK, _back, back, None, errors=(404, 503), **html),
-        read_endpoint(DASHBOARD, _to_dashboard, "Sign in to the dashboard", None, errors=(404, 429, 503), **html),
-        Endpoint("POST", DECISION, _decide, decide, None, DecisionForm, errors=(404, 503), takes_form=True, **html),
+        Endpoint("POST", PAGE, page_of(_send), send, None, CodeForm, errors=(404, 429, 503), takes_form=True, **html),
+        read_endpoint(CALLBACK, page_of(_back), back, None, errors=(404, 503), **html),
+        read_endpoint(DASHBOARD, page_of(_to_dashboard), "Sign in to the dashboard", None, errors=(404, 429, 503), **html),
+        Endpoint("POST", DECISION, page_of(_decide), decide, None, DecisionForm, errors=(404, 503), takes_form=True, **html),
     ]
 
 
@@ -87,29 +105,29 @@ async def _enter(request: ApiRequest) -> Response:
 async def _send(request: ApiRequest) -> Response:
     oidc, services, now = oidc_of(request), request.services, request.services.clock()
     _require_own_page(request)
-    sign_ins, source = services.sign_ins, source_of(request)
-    if delay_ms := sign_ins.guesses.delay_ms(limited_as(source), now):
-        seconds = -(-delay_ms // 1000)
+    source, code = source_of(request), user_code_of(request.body.get("user_code") or "")
+    waiting = await request.run_in_thread(lambda: services.sign_ins.devices.guess(code, source, now))
+    if isinstance(waiting, int):
+        seconds = -(-waiting // 1000)
         found = code_page("", f"Too many wrong codes came from this address: try again in {seconds} s.", 429)
         found.headers["retry-after"] = str(seconds)
         return found
-    code = user_code_of(request.body.get("user_code") or "")
-    waiting = sign_ins.devices.waiting(code, now) if code is not None else None
     if waiting is None:
-        sign_ins.guesses.failed(limited_as(source), now)
         return code_page("", "No client waits with this code. It may have ended: each is valid for ten minutes.", 400)
-    return await send_away(request, oidc, BrowserSignIn(waiting, f"{base_url(request, oidc)}{CALLBACK}", source, now))
+    return await send_away(request, oidc, BrowserSignIn(waiting, f"{base_url(request, oidc)}{CALLBACK}", source, now, code or ""))
 
 
 async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> Response:
     """Send a browser to the identity provider, with a cookie by which it is known when it comes back."""
     services, browser = request.services, new_token()
-    try:
+
+    def leave() -> str:
         state = services.sign_ins.browsers.begin(attempt, browser, services.clock())
         secrets = {"state": state, "nonce": attempt.nonce, "verifier": attempt.verifier}
-        url = await request.run_in_thread(
-            lambda: services.sign_ins.provider.authorization_url(oidc, redirect_uri=attempt.redirect_uri, **secrets)
-        )
+        return services.sign_ins.provider.authorization_url(oidc, redirect_uri=attempt.redirect_uri, **secrets)
+
+    try:
+        url = await request.run_in_thread(leave)
     except TooManyError:
         return _too_many()
     except ProviderDownError as e:
@@ -123,8 +141,10 @@ async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> 
 async def _back(request: ApiRequest) -> Response:
     oidc, services, query = oidc_of(request), request.services, request.http.query_params
     browser = browser_of(request.http)
-    attempt = services.sign_ins.browsers.take(query.get("state", ""), browser, services.clock())
+    browsers, state = services.sign_ins.browsers, query.get("state", "")
+    attempt = await request.run_in_thread(lambda: browsers.take(state, browser, services.clock()))
     if attempt is None or attempt.identity is not None:
+        count_unknown(request)
         message = f"This sign-in was begun in another browser, or too long ago. {_AGAIN}"
         return message_page("Signing in has failed", message, 400)
     issuer = query.get("iss")
@@ -135,7 +155,7 @@ async def _back(request: ApiRequest) -> Response:
     proofs = {"nonce": attempt.nonce, "verifier": attempt.verifier, "redirect_uri": attempt.redirect_uri}
     try:
         verified = await request.run_in_thread(lambda: services.sign_ins.provider.exchange(oidc, code=query["code"], **proofs))
-        attempt.identity = identity_of(verified.claims or {}, oidc, verified.refresh_token)
+        identity = identity_of(verified.claims or {}, oidc, verified.refresh_token)
     except ProviderDownError as e:
         logger.error("Nobody can sign in: %s", e)
         return message_page("Not now", f"Nobody can sign in now: {e}.", 503)
@@ -143,15 +163,16 @@ async def _back(request: ApiRequest) -> Response:
         logger.warning("A sign-in from %s has failed: %s", attempt.source, e)
         return message_page("Signing in has failed", f"What came from the identity provider proves nothing. {_AGAIN}", 400)
     except NotAllowedError as e:
-        return _not_allowed(request, attempt, e)
+        return await _not_allowed(request, attempt, e)
     if attempt.request is None:
-        return await _open_dashboard(request, oidc, attempt)
+        return await _open_dashboard(request, oidc, attempt, identity)
+    come_back = attempt.by(identity)
     try:
-        approval = services.sign_ins.browsers.begin(attempt, browser, services.clock())
+        approval = await request.run_in_thread(lambda: browsers.begin(come_back, browser, services.clock()))
     except TooManyError:
         return _too_many()
-    elsewhere = attempt.source if attempt.limited_as != attempt.request.limited_as else None
-    return approval_page(attempt.identity, attempt.request, approval, elsewhere)
+    elsewhere = attempt.source if attempt.limited_as != limited_as(attempt.request.source) else None
+    return approval_page(identity, attempt.request, attempt.user_code, approval, elsewhere)
 
 
 async def _to_dashboard(request: ApiRequest) -> Response:
@@ -160,11 +181,9 @@ async def _to_dashboard(request: ApiRequest) -> Response:
     return await send_away(request, oidc, BrowserSignIn(None, redirect_uri, source_of(request), request.services.clock()))
 
 
-async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> Response:
+async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn, identity: Identity) -> Response:
     """Begin a dashboard session of whoever has signed in: with the role of their groups, else for their own key."""
-    services, identity = request.services, attempt.identity
-    if identity is None:
-        raise ApiError(404, "not_found", "There is no such page")
+    services = request.services
 
     def admit() -> None:
         if identity.role is None:
@@ -173,15 +192,15 @@ async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignI
     try:
         await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
-        return _not_allowed(request, attempt, e)
+        return await _not_allowed(request, attempt, e)
     except NotNowError as e:
         return _not_now(e)
-    digest = services.sign_ins.people.enter(identity, oidc.provider, services.clock())
+    digest = await request.run_in_thread(lambda: services.sign_ins.enter(identity, oidc.provider))
     if (caller := caller_with(services, digest, from_here=False)) is None:
-        return _not_allowed(request, attempt, NotAllowedError(f"the user '{identity.user_id}' is disabled: {members.ASK}"))
+        return await _not_allowed(request, attempt, NotAllowedError(f"the user '{identity.user_id}' is disabled: {members.ASK}"))
     logger.info("%s %s signed in from %s", caller.role, caller.name, attempt.source)
     session_path = new_session_path()
-    session_id = services.sessions.open(digest, services.clock(), session_path)
+    session_id = await request.run_in_thread(lambda: services.sessions.open(digest, services.clock(), session_path))
     page = _last(request, dashboard_page(session_path))
     page.headers.append("set-cookie", session_cookie(session_id, session_path, is_secure=request.http.url.scheme == "https"))
     return page
@@ -190,12 +209,14 @@ async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignI
 async def _decide(request: ApiRequest) -> Response:
     oidc, services, form = oidc_of(request), request.services, request.body
     _require_own_page(request)
-    attempt = services.sign_ins.browsers.take(form.get("approval") or "", browser_of(request.http), services.clock())
+    sign_ins, approval, browser = services.sign_ins, form.get("approval") or "", browser_of(request.http)
+    attempt = await request.run_in_thread(lambda: sign_ins.browsers.take(approval, browser, services.clock()))
     waiting, identity = (attempt.request, attempt.identity) if attempt is not None else (None, None)
     if attempt is None or waiting is None or identity is None:
+        count_unknown(request)
         return message_page("Too late", f"This sign-in was begun in another browser, or too long ago. {_AGAIN}", 400)
     if form.get("decision") != "approve":
-        services.sign_ins.devices.deny(waiting)
+        await request.run_in_thread(lambda: sign_ins.devices.deny(waiting))
         logger.warning("%s has denied a client at %s", identity.user_id, waiting.source)
         return _last(request, message_page("Denied", "The client gets nothing. If you did not start it, tell your administrator."))
 
@@ -203,12 +224,12 @@ async def _decide(request: ApiRequest) -> Response:
         return members.admit(services.policy_writer, services.policy, oidc, identity)
 
     try:
-        key_id = await request.run_in_thread(lambda: services.sign_ins.admitted(identity, oidc, admit))
+        key_id = await request.run_in_thread(lambda: sign_ins.admitted(identity, oidc, admit))
     except NotAllowedError as e:
-        return _not_allowed(request, attempt, e)
+        return await _not_allowed(request, attempt, e)
     except NotNowError as e:
         return _not_now(e)
-    if not services.sign_ins.devices.approve(waiting, identity, key_id, services.clock()):
+    if not await request.run_in_thread(lambda: sign_ins.devices.approve(waiting, identity, key_id, services.clock())):
         return message_page("Too late", f"The client no longer waits. {_AGAIN}", 400)
     logger.info("%s has signed in for a client at %s", identity.user_id, waiting.source)
     return _last(request, message_page("You are signed in", "Go back to your terminal; this page can be closed."))
@@ -225,9 +246,9 @@ def _too_many() -> Response:
     return message_page("Not now", "Too many people are signing in from this address: try again in a minute.", 429)
 
 
-def _not_allowed(request: ApiRequest, attempt: BrowserSignIn, error: NotAllowedError) -> Response:
-    if attempt.request is not None:
-        request.services.sign_ins.devices.deny(attempt.request)
+async def _not_allowed(request: ApiRequest, attempt: BrowserSignIn, error: NotAllowedError) -> Response:
+    if (waiting := attempt.request) is not None:
+        await request.run_in_thread(lambda: request.services.sign_ins.devices.deny(waiting))
     logger.warning("A sign-in from %s is refused: %s", attempt.source, error)
     return message_page("You may not sign in", f"{str(error)[:1].upper()}{str(error)[1:]}.", 403)
 

@@ -88,8 +88,8 @@ def endpoints() -> list[Endpoint]:
     base = "/api/session"
     login, logout = "Sign in: exchange a token or virtual key for a cookie", "Sign out"
     return [
-        Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=OPEN, errors=(429,)),
-        Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=OPEN),
+        Endpoint("POST", f"{base}/login", _login, login, SignedIn, Login, roles=OPEN, errors=(429, 503)),
+        Endpoint("POST", f"{base}/logout", _logout, logout, SignedOut, roles=OPEN, errors=(503,)),
         read_endpoint(f"{base}/is-auth-enabled", _auth, "Whether the API needs a credential", AuthState, roles=OPEN),
         read_endpoint(base, _session, "Who is signed in", Session, roles=ALL_ROLES),
     ]
@@ -105,16 +105,17 @@ async def _login(request: ApiRequest) -> ApiResponse:
         raise ApiError(401, "unauthorized", "This is not the admin token, an operator's token or an active virtual key", "token")
     source = request.http.client.host if request.http.client else ""
     logger.info("%s %s signed in from %s", caller.role, caller.name, source or "here")
-    _close_session(request)
+    await _close_session(request)
     session_path, is_secure = new_session_path(), _came_over_tls(request)
-    cookie = session_cookie(services.sessions.open(digest, now, session_path), session_path, is_secure=is_secure)
+    session_id = await request.run_in_thread(lambda: services.sessions.open(digest, now, session_path))
+    cookie = session_cookie(session_id, session_path, is_secure=is_secure)
     return ApiResponse(
         _session_of(services, caller) | {"place": session_path, "message": "Login successful"}, headers={"set-cookie": cookie}
     )
 
 
 async def _logout(request: ApiRequest) -> ApiResponse:
-    _close_session(request)
+    await _close_session(request)
     taken = session_cookie("", session_path_of(request.http), is_secure=_came_over_tls(request))
     return ApiResponse({"signed_in": False, "message": "Logout successful"}, headers={"set-cookie": f"{taken}; Max-Age=0"})
 
@@ -134,9 +135,9 @@ async def _auth(request: ApiRequest) -> ApiResponse:
     return ApiResponse({"is_auth_enabled": True, "has_valid_token": has_one, "auth_type": "password", "sign_in_url": url})
 
 
-def _close_session(request: ApiRequest) -> None:
+async def _close_session(request: ApiRequest) -> None:
     if session_id := session_id_of(request.http):
-        request.services.sessions.close(session_id, session_path_of(request.http))
+        await request.run_in_thread(lambda: request.services.sessions.close(session_id, session_path_of(request.http)))
 
 
 def _session_of(services: Services, caller: Caller) -> dict[str, str | None]:

@@ -10,11 +10,19 @@ from starlette.responses import JSONResponse, Response
 
 from sluicegate.addresses import is_loopback
 from sluicegate.policy.oidc import Oidc
+from sluicegate.services import Services
 from sluicegate.sign_in import members
-from sluicegate.sign_in.device_requests import LIFETIME_MS
-from sluicegate.sign_in.errors import InvalidGrantError, NotNowError, ProviderDownError, TooManyError
+from sluicegate.sign_in.device_requests import INTERVAL_S, LIFETIME_MS
+from sluicegate.sign_in.errors import (
+    InvalidGrantError,
+    NotNowError,
+    ProviderDownError,
+    SignInsAwayError,
+    TooManyError,
+    UnknownTokenError,
+)
 from sluicegate.sign_in.identity import Identity
-from sluicegate.sign_in.repeated_renewals import Issued
+from sluicegate.sign_in.renewals import Issued
 from sluicegate.web.endpoint import OPEN, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import AnyQuery
@@ -33,7 +41,7 @@ DISCOVERY, DEVICE_AUTHORIZATION, TOKEN, REVOCATION = (
 PAGE = "/device"
 """Where a person approves what a client asks for."""
 
-RETRY_AFTER_S = 30
+RETRY_AFTER_S, AWAY_RETRY_AFTER_S = 30, 5
 MAX_CLIENT_CHARACTERS = 120
 
 _TOKEN_LENGTH: Any = Field(None, max_length=1_000)
@@ -105,8 +113,8 @@ def endpoints() -> list[Endpoint]:
     take, end = "Exchange an approved device code, or a refresh token, for tokens", "End the sign-in of a token"
     return [
         read_endpoint(DISCOVERY, _discovery, find, Discovery, roles=OPEN, query=AnyQuery, errors=(404,)),
-        Endpoint("POST", DEVICE_AUTHORIZATION, _authorize, ask, DeviceAuthorization, DeviceForm, errors=(404, 429), **more),
-        Endpoint("POST", TOKEN, _token, take, Tokens, TokenForm, errors=(404, 503), **more),
+        Endpoint("POST", DEVICE_AUTHORIZATION, _authorize, ask, DeviceAuthorization, DeviceForm, errors=(404, 429, 503), **more),
+        Endpoint("POST", TOKEN, _token, take, Tokens, TokenForm, errors=(404, 429, 503), **more),
         Endpoint("POST", REVOCATION, _revoke, end, None, RevocationForm, errors=(404, 503), **more),
     ]
 
@@ -116,10 +124,6 @@ def oidc_of(request: ApiRequest) -> Oidc:
     oidc = request.services.policy.oidc
     if oidc is None:
         raise ApiError(404, "not_found", "Nobody signs in here: the policy has no oidc")
-    if request.services.fleet is not None:
-        raise ApiError(
-            404, "not_found", "Nobody signs in here: several gateways share a store, and each would keep its own sign-ins"
-        )
     source = request.http.client.host if request.http.client else ""
     if request.http.url.scheme != "https" and source and not is_loopback(source):
         raise ApiError(400, "invalid_request", "Sign-in needs https: what was sent has crossed the network in clear")
@@ -134,6 +138,11 @@ def base_url(request: ApiRequest, oidc: Oidc) -> str:
 def source_of(request: ApiRequest) -> str:
     """Return the address that a request comes from."""
     return (request.http.client.host if request.http.client else "") or "this machine"
+
+
+def count_unknown(request: ApiRequest) -> None:
+    """Count a token or code of nobody by its sender's address: each asks the store, which others have to wait for."""
+    request.services.sign_ins.following.look_ups.may_ask(source_of(request))
 
 
 async def _discovery(request: ApiRequest) -> ApiResponse:
@@ -154,25 +163,30 @@ async def _discovery(request: ApiRequest) -> ApiResponse:
 async def _authorize(request: ApiRequest) -> ApiResponse | Response:
     oidc, services = oidc_of(request), request.services
     client = "".join(c for c in request.http.headers.get("user-agent", "") if c.isascii() and c.isprintable())
+    source, devices = source_of(request), services.sign_ins.devices
     try:
-        device_code, waiting = services.sign_ins.devices.begin(source_of(request), client[:MAX_CLIENT_CHARACTERS], services.clock())
+        codes = await request.run_in_thread(lambda: devices.begin(source, client[:MAX_CLIENT_CHARACTERS], services.clock()))
     except TooManyError:
         return oauth_error(429, "slow_down", "Too many clients are waiting to sign in", {"retry-after": str(RETRY_AFTER_S)})
+    except SignInsAwayError:
+        return _away()
     page = f"{base_url(request, oidc)}{PAGE}"
     return ApiResponse(
         {
-            "device_code": device_code,
-            "user_code": waiting.user_code,
+            "device_code": codes.device_code,
+            "user_code": codes.user_code,
             "verification_uri": page,
-            "verification_uri_complete": f"{page}?user_code={waiting.user_code}",
+            "verification_uri_complete": f"{page}?user_code={codes.user_code}",
             "expires_in": LIFETIME_MS // 1000,
-            "interval": waiting.interval_s,
+            "interval": INTERVAL_S,
         }
     )
 
 
 async def _token(request: ApiRequest) -> ApiResponse | Response:
     oidc, form = oidc_of(request), request.body
+    if not request.services.sign_ins.following.look_ups.has_left(source_of(request)):
+        return oauth_error(429, "slow_down", "Too many unknown tokens and codes came from this address", {"retry-after": "1"})
     match form.get("grant_type"):
         case "refresh_token":
             return await _renew(request, oidc, form.get("refresh_token") or "")
@@ -182,15 +196,31 @@ async def _token(request: ApiRequest) -> ApiResponse | Response:
 
 
 async def _issue(request: ApiRequest, oidc: Oidc, device_code: str) -> ApiResponse | Response:
-    services, sign_ins = request.services, request.services.sign_ins
+    try:
+        found = await request.run_in_thread(lambda: _begun(request.services, oidc, device_code))
+    except SignInsAwayError:
+        return _away()
+    if found == "expired_token":
+        count_unknown(request)
+    return oauth_error(400, found) if isinstance(found, str) else ApiResponse(_tokens(found))
+
+
+def _begun(services: Services, oidc: Oidc, device_code: str) -> Issued | str:
+    """Begin the sign-in of an approved device code; return the error by which its client knows what to do where there is none."""
+    sign_ins = services.sign_ins
     answer = sign_ins.devices.poll(device_code, services.clock())
     if isinstance(answer, str):
-        return oauth_error(400, answer)
-    identity, key = answer.identity, services.policy.virtual_keys.get(answer.virtual_key_id)
-    if identity is None or key is None or key.refusal(services.clock()) is not None:
-        return oauth_error(400, "access_denied")
-    asked = {"source": answer.source, "client": answer.client}
-    return ApiResponse(_tokens(await request.run_in_thread(lambda: sign_ins.begin(identity, key.id, oidc, **asked))))
+        return answer
+    request, identity, key_id = answer
+    if key_id not in services.policy.virtual_keys:
+        # It may just have been made, at another gateway.
+        sign_ins.following.find_key()
+    key = services.policy.virtual_keys.get(key_id)
+    if key is None or key.refusal(services.clock()) is not None:
+        sign_ins.devices.forget(request)
+        return "access_denied"
+    asked = {"source": request.source, "client": request.client}
+    return sign_ins.begin(identity, key.id, oidc, device=request.device, **asked) or "expired_token"
 
 
 async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResponse | Response:
@@ -203,20 +233,27 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
     try:
         issued = await request.run_in_thread(lambda: services.sign_ins.renew(refresh_token, services.policy, admit, **sender))
     except InvalidGrantError as e:
+        if isinstance(e, UnknownTokenError):
+            count_unknown(request)
         # 401 and not 400: by it the client knows that its person has to sign in again.
         return oauth_error(401, "invalid_grant", str(e))
     except TooManyError:
         return oauth_error(429, "slow_down", "This sign-in has too many access tokens already", {"retry-after": str(RETRY_AFTER_S)})
     except (ProviderDownError, NotNowError) as e:
-        why = str(e) if isinstance(e, ProviderDownError) else "the policy cannot be changed now"
+        why = str(e) if isinstance(e, ProviderDownError) else "not now: try again"
         return oauth_error(503, "temporarily_unavailable", why, {"retry-after": str(RETRY_AFTER_S)})
+    except SignInsAwayError:
+        return _away()
     return ApiResponse(_tokens(issued))
 
 
 async def _revoke(request: ApiRequest) -> Response:
     oidc_of(request)
     token = request.body.get("token") or ""
-    await request.run_in_thread(lambda: request.services.sign_ins.revoke(token))
+    try:
+        await request.run_in_thread(lambda: request.services.sign_ins.revoke(token))
+    except SignInsAwayError:
+        return _away()
     # Whether or not there was such a token (RFC 7009, 2.2).
     return JSONResponse({})
 
@@ -229,6 +266,12 @@ def _tokens(issued: Issued) -> dict[str, Any]:
         "refresh_token": issued.refresh_token,
     }
     return found | ({"email": issued.email} if issued.email is not None else {})
+
+
+def _away() -> Response:
+    """Say that nothing can be said now: a client that is told anything else takes it for the end of its sign-in."""
+    why = "the store of the sign-ins cannot be reached now: try again"
+    return oauth_error(503, "temporarily_unavailable", why, {"retry-after": str(AWAY_RETRY_AFTER_S)})
 
 
 def oauth_error(status: int, error: str, description: str = "", headers: Mapping[str, str] | None = None) -> Response:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sluicegate.policy.audit_trail import AuditEntry
 from sluicegate.policy.fields import Instant
-from sluicegate.sign_in.token_file import SignIn
+from sluicegate.sign_in.kept import SignIn
 from sluicegate.web.endpoint import ADMINS, ALL_ROLES, ApiRequest, ApiResponse, Endpoint, read_endpoint
 from sluicegate.web.errors import ApiError
 from sluicegate.web.query import Query
