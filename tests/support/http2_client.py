@@ -14,6 +14,9 @@ from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, Stre
 
 from support.harness import PROVIDER, VK, WAIT_S, Gateway, Reply, ask, receive
 
+LEFT_PATH = "/v1/messages?beta=true"
+"""What calls ask for whose client leaves, so that their provider can wait for that."""
+
 
 def connect(gw: Gateway, host: str = PROVIDER) -> tuple[ssl.SSLSocket, H2Connection]:
     """Open an HTTP/2 connection to a host through the gateway."""
@@ -97,25 +100,29 @@ def decoded(event: ResponseReceived) -> dict[str, str]:
 
 
 def many(gw: Gateway, calls: int, at_once: int) -> Counter[str]:
-    """Count how calls ended, by status; each fifth stream is reset while its answer comes, unless that has come as a whole."""
+    """Count how calls ended, by status; each fifth stream, which asks for ``LEFT_PATH``, is reset while its answer comes."""
     tls, h2 = connect(gw)
     ended: Counter[str] = Counter()
     status: dict[int, str] = {}
     live: set[int] = set()
+    to_leave: set[int] = set()
     begun = 0
     while begun < calls or live:
         while begun < calls and len(live) < at_once:
             stream = h2.get_next_available_stream_id()
-            h2.send_headers(stream, request_headers())
+            is_left = begun % 5 == 0
+            h2.send_headers(stream, request_headers(LEFT_PATH if is_left else "/v1/messages"))
             h2.send_data(stream, ask(), end_stream=True)
             live.add(stream)
+            if is_left:
+                to_leave.add(stream)
             begun += 1
         tls.sendall(h2.data_to_send())
         for event in h2.receive_data(tls.recv(65536)):
             match event:
                 case ResponseReceived():
                     status[event.stream_id] = decoded(event)[":status"]
-                    if event.stream_id % 10 == 1 and event.stream_id in live and not h2.streams[event.stream_id].closed:
+                    if event.stream_id in to_leave and event.stream_id in live and not h2.streams[event.stream_id].closed:
                         h2.reset_stream(event.stream_id)
                         live.discard(event.stream_id)
                         ended["left"] += 1
