@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import repeat
 
 import pytest
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, PingAckReceived, StreamEnded
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
 from runtime.frame_limits import FRAMES_PER_EVENT, MAX_FRAMES
@@ -137,7 +139,9 @@ def test_a_long_stream_of_small_parts_is_read_to_its_end(edge_in_parts, upstream
                     answer += event.data
                     if acknowledges == "each part":
                         h2.increment_flow_control_window(len(event.data))
-                        h2.increment_flow_control_window(len(event.data), 1)
+                        with contextlib.suppress(StreamClosedError):
+                            # Where the end has come in the same read, nobody waits for a window of the stream.
+                            h2.increment_flow_control_window(len(event.data), 1)
                         h2.ping(bytes(8))
                     else:
                         h2.acknowledge_received_data(len(event.data), 1)
