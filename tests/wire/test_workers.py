@@ -22,6 +22,7 @@ from h2.events import ConnectionTerminated, Event
 
 from sluicegate.cli.main import app
 from support import http2_client
+from support.client_telemetry import SESSION, events
 from support.command import CliRunner
 from support.device_login import DISCOVERY, FORM, Clients
 from support.fake_provider import FakeProvider, Peer, Script, Seen, message, plain
@@ -53,7 +54,7 @@ class Workers(Gateway):
 
     def __init__(self, folder: Path, provider: FakeProvider) -> None:
         providers = {"anthropic": {"base_url": provider.url, "keys": [{"name": "key-1", "value": "env.PROVIDER_KEY"}]}}
-        policy = json.dumps({"version": 1, "providers": providers, "virtual_keys": KEYS})
+        policy = json.dumps({"version": 1, "providers": providers, "virtual_keys": KEYS, "client_telemetry": {}})
         command = [sys.executable, "-m", "sluicegate.cli", "serve", "--workers", "2"]
         super().__init__(folder, policy, command=command, env={"SLUICEGATE_NODE": "host"})
         self.provider = provider
@@ -167,6 +168,37 @@ def test_a_hundred_requests_are_a_hundred_and_every_figure_is_of_all_workers(wor
     by_node = Counter(row["node"] for row in workers.rows("SELECT node FROM calls WHERE virtual_key_id = 'vk-hundred'"))
     assert set(by_node) == {"host-1", "host-2"}
     assert sum(by_node.values()) == 103
+
+
+def test_what_a_client_reports_to_any_worker_is_compared_with_the_calls_of_all(workers: Workers) -> None:
+    connections = list(workers.connected().values())
+    sent = {"x-api-key": "vk-free", "x-claude-code-session-id": SESSION}
+    for conn in connections:
+        assert asked(conn, "/v1/messages", "POST", json.loads(FIVE_CENTS), **sent)[0] == 200
+    report = {"cost_usd": 0.05, "output_tokens": 2_500}
+    model = json.loads(FIVE_CENTS)["model"]
+    for number, conn in enumerate(connections):
+        # Each tells of one call, and both bodies differ.
+        body = events([report, {"cost_usd": 0.0}][: 1 + number], session=SESSION, model=model).SerializeToString()
+        conn.request("POST", "/v1/logs", body, {"x-api-key": "vk-free", "content-type": "application/x-protobuf"})
+        reply = conn.getresponse()
+        assert (reply.status, reply.read()) == (200, b"")
+    token = {"authorization": f"Bearer {workers.token}"}
+
+    def compared(conn: http.client.HTTPConnection) -> Any:
+        (found,) = asked(conn, f"/api/client-telemetry?session_id={SESSION}", **token)[1]["sessions"] or [None]
+        return found if found and found["client"]["output_tokens"] == 5_000 else None
+
+    for conn in connections:
+        found = eventually(lambda conn=conn: compared(conn))
+        assert found["client"] == found["gateway"]
+        assert found["gateway"]["cost_usd"] == pytest.approx(0.1)
+        conn.request("GET", "/metrics", headers=token)
+        lines = conn.getresponse().read().decode().splitlines()
+        (by_client,) = (x for x in lines if x.startswith("sluicegate_client_telemetry_cost_usd_total{") and 'by="client"' in x)
+        (drift,) = (x for x in lines if x.startswith("sluicegate_client_telemetry_drift_usd{"))
+        assert [float(x.rpartition(" ")[2]) for x in (by_client, drift)] == [pytest.approx(0.1), pytest.approx(0)]
+        conn.close()
 
 
 def test_workers_are_listed_as_nodes(workers: Workers) -> None:

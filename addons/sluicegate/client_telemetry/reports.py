@@ -7,9 +7,9 @@ a client reports is its own word: it is compared with records and never counts a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sluicegate.client_telemetry.messages import SIGNALS
 from sluicegate.client_telemetry.reading import Tree, number_of
@@ -65,14 +65,11 @@ def reports_of(signal: str, tree: Tree) -> tuple[list[Report], int]:
     """Return what a request reports, and how many of its items have figures that are none; other items tell of no calls."""
     found: list[Report] = []
     rejected = 0
-    for read in _READERS[signal](tree) if signal in _READERS else ():
+    for item in _FOUND_BY[signal](tree) if signal in _FOUND_BY else ():
         try:
-            report = read()
+            found.append(_of_event(item) if isinstance(item, dict) else _of_point(item))
         except Rejected:
             rejected += 1
-            continue
-        if report is not None:
-            found.append(report)
     return found, rejected
 
 
@@ -99,16 +96,23 @@ _POINT_NAMES = frozenset(("session.id", "model", "type"))
 _EVENT_NAMES = frozenset(("session.id", "model", "event.name", "cost_usd", *_EVENT_TOKENS))
 
 
-def _metric_readers(tree: Tree) -> Iterator[Any]:
+class _Point(NamedTuple):
+    """A data point of one of the two metrics, with the sum that it is of."""
+
+    name: str
+    of: Tree
+    point: Tree
+
+
+def _points(tree: Tree) -> Iterator[_Point]:
     for metric in items_of("metrics", tree):
         name, kind = metric.get("name"), metric.get("sum")
-        if name not in (COST, TOKENS) or kind is None:
-            continue
-        for point in kind.get("dataPoints", ()):
-            yield lambda name=name, kind=kind, point=point: _of_point(name, kind, point)
+        if name in (COST, TOKENS) and kind is not None:
+            yield from (_Point(name, kind, point) for point in kind.get("dataPoints", ()))
 
 
-def _of_point(name: str, kind: Tree, point: Tree) -> Report | None:
+def _of_point(item: _Point) -> Report:
+    name, kind, point = item
     pairs = point.get("attributes", [])
     attributes = _attributes(pairs, _POINT_NAMES)
     index = 0 if name == COST else _TOKEN_TYPES.get(str(attributes.get("type")))
@@ -126,14 +130,13 @@ def _of_point(name: str, kind: Tree, point: Tree) -> Report | None:
     return Report("metrics", session, model, (*figures,), series, began)  # type: ignore[arg-type]
 
 
-def _log_readers(tree: Tree) -> Iterator[Any]:
+def _events(tree: Tree) -> Iterator[Tree]:
     for record in items_of("logs", tree):
-        body = record.get("body", {}).get("stringValue")
-        if CALL in (body, record.get("eventName")):
-            yield lambda record=record: _of_event(record)
+        if CALL in (record.get("body", {}).get("stringValue"), record.get("eventName")):
+            yield record
 
 
-def _of_event(record: Tree) -> Report | None:
+def _of_event(record: Tree) -> Report:
     attributes = _attributes(record.get("attributes", []), _EVENT_NAMES)
     figures = list(NONE)
     figures[0] = _cost(attributes.get("cost_usd", 0))
@@ -143,7 +146,8 @@ def _of_event(record: Tree) -> Report | None:
     return Report("events", session, model, (*figures,))  # type: ignore[arg-type]
 
 
-_READERS: Mapping[str, Any] = {"metrics": _metric_readers, "logs": _log_readers}
+_FOUND_BY: Mapping[str, Callable[[Tree], Iterator[_Point | Tree]]] = {"metrics": _points, "logs": _events}
+"""By signal, what finds the items that tell of calls."""
 
 
 def _names(attributes: Mapping[str, Any]) -> tuple[str, str]:
