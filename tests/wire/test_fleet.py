@@ -164,8 +164,15 @@ def test_every_node_shows_the_calls_of_all(site: Site) -> None:
 def test_a_threshold_is_announced_once_over_all_nodes(site: Site) -> None:
     assert [site.gateways[i].post(FIVE_CENTS, "vk-alert").status for i in (0, 1)] == [200, 200]
     passed = "SELECT threshold FROM alerts_passed WHERE counter LIKE '%/vk-alert/%' AND threshold = 100"
-    for gateway in site.gateways:
-        eventually(lambda gateway=gateway: gateway.rows(passed))
+    for number, gateway in enumerate(site.gateways):
+        try:
+            eventually(lambda gateway=gateway: gateway.rows(passed))
+        except AssertionError as e:
+            said = [line for line in gateway.output if "lert" in line or "store" in line]
+            knows = {"used": site.used("vk-alert", number), "health": gateway.admin("/health").json["fleet"]}
+            raise AssertionError(
+                f"{NAMES[number]} has not seen it: {knows}, {gateway.rows('SELECT * FROM alerts_passed')}, {said}"
+            ) from e
     told = eventually(lambda: [body["threshold"] for body in site.receiver.json() if body["threshold"] == 100])
     assert told == [100]
     assert len({body["threshold"] for body in site.receiver.json()}) == len(site.receiver.got)
