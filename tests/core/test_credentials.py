@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from proving.fuzzing.credentials import ORDER
 from sluicegate import credentials
 from sluicegate.credentials import MAX_PIECES, Credentials, TooManyPartsError
+from support.harness import ROOT
 from support.hypothesis_profiles import examples
 
 SECRET, OTHER, DEMO, PROVIDER_KEY = "sk-sg-Zq_9x-K2", "sk-sg-other", "vk-dev-alice", "sk-ant-api03-real"
@@ -62,6 +64,9 @@ NAMES = {"bearer": "authorization", "subprotocol": "sec-websocket-protocol", "pr
 
 def test_every_place_is_tried_here_and_by_the_fuzzer():
     assert tuple(NAMES.get(place, place) for place in PLACES) == credentials.PLACES == ORDER
+    _, _, listed = (ROOT / "docs/security.md").read_text().partition("## Where a key may stand")
+    named = re.findall(r"`([\w-]+)`|the (query)", listed.partition("## ")[0])
+    assert [a or b for a, b in named if (a or b) in credentials.PLACES] == list(credentials.PLACES)
 
 
 def at(place: str, secret: str) -> tuple[tuple[str, str], str]:
