@@ -26,6 +26,7 @@ from sluicegate.storage.store import OWN_CALLS, SHIPPED, read_meta, set_meta
 FETCHED = "fetched_records_position"
 """Name in ``meta``: the store's last position that has been fetched."""
 
+# SQLite's functions take 127 arguments, so this does for 63 columns.
 _FIELDS = ", ".join(f"'{name}', {f'json({name})' if name in DETAIL_COLUMNS else name}" for name in COLUMNS)
 _OWN = f"""
 SELECT max(rowid), count(*), json_group_array(id), json_group_array(json_object({_FIELDS})) FROM (
