@@ -30,7 +30,7 @@ from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
 from OpenSSL import SSL
 
 from flow import Addon, services
-from runtime import chunk_framing
+from runtime import chunk_framing, http2_frames
 from runtime.chunk_framing import stock_reader
 from runtime.connections import connection_handlers
 from runtime.short_way import Route, Upstream, http2_sender, plain_sender
@@ -62,7 +62,7 @@ class FastStreams(Addon):
     def running(self) -> None:
         """Begin, where all that is needed is there."""
         super().running()
-        missing = chunk_framing.lacking() or lacking()
+        missing = chunk_framing.lacking() or http2_frames.lacking() or lacking()
         FastStreams.fits = missing is None
         if missing is not None:
             logger.warning("Answers are streamed the general, slower way, because this version lacks %s", missing)

@@ -23,6 +23,7 @@ from mitmproxy.proxy.layers.http import HttpStream, ResponseData
 from OpenSSL import SSL
 
 from runtime.chunk_framing import read_only_chunk, read_pieces, stock_reader
+from runtime.http2_frames import data_frame
 
 logger = logging.getLogger("sluicegate")
 
@@ -103,12 +104,18 @@ def http2_sender(
 ) -> Callable[[bytes, bytes], None]:
     """Return what sends a piece to a client of HTTP/2, as a part of its stream with this number."""
 
+    write, connection = writer.transport.write, server.h2_conn
+
     def send(payload: bytes, framed: bytes) -> None:
-        data = b"".join([command.data for command in server._handle_event(ResponseData(number, payload))])
+        data = data_frame(connection, number, payload)
+        if data is None:
+            data = b"".join([command.data for command in server._handle_event(ResponseData(number, payload))])
+        else:
+            server.note_sent(number, len(payload))
         for layer in tls_layers:
             data = b"".join([command.data for command in layer.send_data(data)])
         if data:
-            writer.write(data)
+            write(data)
 
     return send
 
