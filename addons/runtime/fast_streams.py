@@ -84,15 +84,14 @@ def lacking() -> str | None:
     loop = asyncio.new_event_loop()
     try:
         reader = asyncio.StreamReader(loop=loop)
-        for used, name in (
-            (reader, "_waiter"),
-            (asyncio.StreamReaderProtocol(reader, loop=loop), "_paused"),
-            (ReceiveBuffer(), "_data"),
-        ):
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        for used, name in ((reader, "_waiter"), (protocol, "_paused"), (ReceiveBuffer(), "_data")):
             if not hasattr(used, name):
                 return f"{type(used).__name__}.{name}"
     finally:
         loop.close()
+    if "_protocol" not in asyncio.StreamWriter.__init__.__code__.co_names:
+        return "asyncio.StreamWriter._protocol"
     wanted: list[tuple[Callable[..., Any], list[str]]] = [
         (ConnectionHandler.server_event, ["self", "event"]),
         (ServerTLSLayer.receive_data, ["self", "data"]),
@@ -188,8 +187,6 @@ def start(stream: Any, server: Any, client: Any, tls: Any, tls_layers: list[Any]
     if tls_layers is None or handler is None:
         return "layers"
     writer = handler.transports[stream.context.client].writer
-    if not isinstance(writer.transport.get_protocol(), asyncio.StreamReaderProtocol):
-        return "layers"
     if isinstance(server, Http2Server):
         send = http2_sender(writer, tls_layers, server, stream.stream_id)
     else:

@@ -53,9 +53,7 @@ def is_over(hook: Any) -> bool:
         return False
     rest = dispatch[-1].begin(hook)
     if rest is None:
-        flow = hook.flow
-        # An answer that will be streamed begins on mitmproxy's way: its connection's reader must be done with its head first.
-        if not flow.intercepted and not (type(hook) is HttpResponseHeadersHook and flow.response.stream):
+        if not hook.flow.intercepted:
             return True
         rest = nothing()
     hook.sluicegate_begun = rest

@@ -46,7 +46,10 @@ def lacking() -> str | None:
     """Return which name of h2's that is used here is missing; None if they are all there."""
     config = H2Configuration(client_side=False)
     used: list[tuple[Any, tuple[str, ...]]] = [
-        (H2Connection(config), ("outbound_flow_control_window", "max_outbound_frame_size", "streams", "state_machine", "_data_to_send")),
+        (
+            H2Connection(config),
+            ("outbound_flow_control_window", "max_outbound_frame_size", "streams", "state_machine", "_data_to_send"),
+        ),
         (H2Stream(1, config, 1, 1), ("outbound_flow_control_window", "state_machine")),
     ]
     for found, names in used:

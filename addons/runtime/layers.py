@@ -133,16 +133,11 @@ class GatewayHttp2Server(Http2Server):
                 return frame_limits.end(self)
         elif isinstance(event, ResponseProtocolError):
             return self.send_error(event)
-        elif isinstance(event, ResponseData):
-            self.note_sent(event.stream_id, len(event.data))
         else:
-            self.frame_credit.earn()
+            self.frame_credit.earn(len(event.data) if isinstance(event, ResponseData) else 0)
+        if isinstance(event, ResponseData):
+            self.flow_control.add(event.stream_id, len(event.data))
         return self.flow_control.resume_after(super()._handle_event(event))
-
-    def note_sent(self, number: int, size: int) -> None:
-        """Note that a piece of so many bytes of an answer is about to be sent."""
-        self.frame_credit.earn(size)
-        self.flow_control.add(number, size)
 
     def send_error(self, event: ResponseProtocolError) -> Commands:
         """Send an error as a whole JSON answer where none has begun, else reset the stream as mitmproxy does."""

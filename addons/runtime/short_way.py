@@ -103,7 +103,6 @@ def http2_sender(
     writer: asyncio.StreamWriter, tls_layers: Sequence[Any], server: Any, number: int
 ) -> Callable[[bytes, bytes], None]:
     """Return what sends a piece to a client of HTTP/2, as a part of its stream with this number."""
-
     write, connection = writer.transport.write, server.h2_conn
 
     def send(payload: bytes, framed: bytes) -> None:
@@ -111,7 +110,9 @@ def http2_sender(
         if data is None:
             data = b"".join([command.data for command in server._handle_event(ResponseData(number, payload))])
         else:
-            server.note_sent(number, len(payload))
+            # What our layer notes of a piece that mitmproxy sends.
+            server.frame_credit.earn(len(payload))
+            server.flow_control.add(number, len(payload))
         for layer in tls_layers:
             data = b"".join([command.data for command in layer.send_data(data)])
         if data:
@@ -157,8 +158,8 @@ class Route:
         self.body = stock_reader(self.client.body_reader)
         self.is_chunked = type(self.body) is ChunkedReader
         self.reader, self.upstream = transports[context.server].reader, transports[context.server].writer
-        self.transport = transports[context.client].writer.transport
-        self.protocol = self.transport.get_protocol()
+        writer = transports[context.client].writer
+        self.transport, self.protocol = writer.transport, writer._protocol
         self.watchdog = self.handler.timeout_watchdog
 
     def carry(self, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from runtime import fast_streams, flow_control, layers
+from runtime import arriving_bodies, fast_streams, flow_control, hooks_at_once, layers
 from runtime.fast_streams import FastStreams
 from runtime.patches import PATCHES
 from sluicegate.calls.answer import AnswerReader
@@ -70,6 +70,8 @@ class Case:
     recut: int = 0
     """Bytes after which records of TLS are cut; 0 for whole records."""
     asks_early: bool = False
+    at_once: bool = False
+    """Whether hooks are over where mitmproxy asks for them, as the gateway's own are, which wait for nothing."""
 
 
 @dataclass
@@ -88,6 +90,18 @@ class Seen:
     """How often the provider was not read any more, for a client that does not read."""
     left_paused: bool = False
     writes: Counter[str] = field(default_factory=Counter)
+
+
+class Dispatch:
+    """The dispatch of hooks in place of the gateway's own."""
+
+    def __init__(self, hooks: dict[str, Any]) -> None:
+        self.hooks = hooks
+
+    def begin(self, event: Any) -> None:
+        """Call a hook that waits for nothing."""
+        if event.name in self.hooks:
+            self.hooks[event.name](event.flow)
 
 
 class Tap:
@@ -120,7 +134,7 @@ def wires(tmp_path_factory):
                 owner = pkgutil.resolve_name(row.owner)
                 for name, new in row.replacements(owner).items():
                     patch.setattr(owner, name, new)
-        for module in (fast_streams, flow_control):
+        for module in (fast_streams, flow_control, arriving_bodies):
             patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
         # Whom a client came from is no matter of streams, and would open a policy and a store.
         patch.setattr(layers, "note_source", lambda request, client: None)
@@ -148,6 +162,7 @@ def wires(tmp_path_factory):
                 seen.hooks.append(f"{flow.request.path} {flow.error.msg}")
 
             hooks = {"requestheaders": requestheaders, "responseheaders": responseheaders, "response": response, "error": error}
+            patch.setattr(hooks_at_once, "dispatch", [Dispatch(hooks)] if case.at_once else [])
 
             async def play() -> None:
                 wire = current["wire"] = MemoryWire(
@@ -338,6 +353,7 @@ def cases(draw: st.DrawFn) -> Case:
         stalled=tuple(draw(st.lists(st.integers(1, 12), max_size=3, unique=True))),
         recut=draw(st.sampled_from([0, 0, 1, 7, 100])) if provider_tls else 0,
         asks_early=draw(st.booleans()),
+        at_once=draw(st.booleans()),
     )
 
 
@@ -407,10 +423,22 @@ def test_half_a_line_of_framing_is_left_to_mitmproxy_with_what_follows_it(wires)
         assert fast.tapped == [TEXT]
 
 
-@pytest.mark.parametrize(("framing", "writes"), [("chunked", 2), ("length", 1)])
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+@pytest.mark.parametrize("at_once", [False, True], ids=["hooks wait", "hooks at once"])
 @pytest.mark.parametrize(("client_tls", "before"), [(False, 0), (True, 2)], ids=["in clear", "in TLS"])
-def test_what_comes_together_leaves_together(wires, client_tls, before, framing, writes):
+def test_what_comes_together_leaves_together(wires, client_tls, before, at_once, framing):
     """A request leaves by one write, and so does an answer that one read has brought; but its last chunk waits for a hook."""
-    case = Case(client_tls=client_tls, answers=(FRAMED[framing],), joins_head=True)
+    case = Case(client_tls=client_tls, answers=(FRAMED[framing],), joins_head=True, at_once=at_once)
     for seen in check(wires, case):
-        assert seen.writes == {"provider": 1, "client": before + writes}
+        assert seen.writes == {"provider": 1, "client": before + (1 if at_once or framing == "length" else 2)}
+
+
+@pytest.mark.parametrize("joins_head", [False, True])
+@pytest.mark.parametrize("over", ["HTTP/1.1", "HTTP/2"])
+def test_an_answer_whose_hooks_are_over_at_once_takes_the_short_way(wires, over, joins_head):
+    """Its head is still being read where its way is chosen."""
+    answer = FRAMED["chunked"]
+    case = Case(over, answers=(answer, answer), cuts=tuple(range(40, 900, 40)), joins_head=joins_head, at_once=True)
+    fast, _ = check(wires, case)
+    assert fast.streams == {("fast", ""): 2}
+    assert fast.reads["carried"] > 20

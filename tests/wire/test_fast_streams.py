@@ -20,7 +20,7 @@ from h2.events import DataReceived, StreamEnded
 
 from support import http2_client
 from support.certificates import server_context
-from support.fake_provider import FakeProvider, Peer, Seen, event, sse
+from support.fake_provider import FakeProvider, Peer, Seen, event, sse, streamed
 from support.harness import ADDONS, GENERAL_WAY, VK, WAIT_S, Gateway, Reply, ask, eventually, policy_text, receive
 
 pytestmark = pytest.mark.wire
@@ -233,6 +233,15 @@ def test_each_piece_goes_on_at_once_framed_as_it_came_and_the_connection_is_kept
     assert reads.get("rest", 0) - before.get("rest", 0) == (3 if subject.is_fast else 0)
     assert subject.streams()[way] - streams.get(way, 0) == 3
     assert set(subject.streams()) == {way}
+
+
+def test_the_answer_to_a_large_request_takes_the_same_way(subject):
+    """Its connection has another protocol of ours since its body arrived."""
+    before = subject.streams()
+    subject.provider.script = streamed(pause=0.01)
+    assert subject.gateway.post(ask("x" * 400_000, stream=True)).body == TEXT
+    way = ("fast", "") if subject.is_fast else ("general", "off")
+    assert subject.streams()[way] - before.get(way, 0) == 1
 
 
 def test_a_client_that_reads_slowly_holds_its_provider_back_and_loses_nothing(subject):

@@ -26,6 +26,7 @@ HttpLayer.register_connection = broken
 """The news that the provider is connected is lost: the call waits for it for ever and hears of nothing else."""
 
 ANSWERING = """
+import asyncio
 from mitmproxy.proxy.server import ConnectionHandler
 
 stock = ConnectionHandler.hook_task
@@ -39,6 +40,13 @@ async def broken(self, hook):
     await stock(self, hook)
 
 ConnectionHandler.hook_task = broken
+
+class Waits:
+    async def responseheaders(self, flow):
+        # Of hooks that wait for nothing, mitmproxy hears at once.
+        await asyncio.sleep(0)
+
+addons = [Waits()]
 """
 """The news that the answer's headers have been seen is lost."""
 
@@ -64,8 +72,7 @@ def test_a_call_that_mitmproxy_has_lost_is_settled_once_its_client_has_gone(
     }
     policy = policy_text(provider.url, customers=[], teams=[], users=[], virtual_keys=[{"id": VK, **limits}])
     gw = gateway(policy, scripts=[before, chain, script])
-    # As a stream: of an answer in one piece, mitmproxy hears at once that its headers have been seen.
-    body = ask("planted", stream=True)
+    body = ask("planted")
     head = f"POST /v1/messages HTTP/1.1\r\nhost: 127.0.0.1\r\nx-api-key: {VK}\r\ncontent-type: application/json\r\n"
     with gw.raw() as client:
         client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
