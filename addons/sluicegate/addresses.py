@@ -105,6 +105,15 @@ def limited_as(address: str) -> str:
     return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else str(found)
 
 
+def network_of(sender: str) -> str:
+    """Return the network of a sender as ``limited_as`` names it: in IPv4 its /24, in IPv6 its /48, which one site can have."""
+    try:
+        found = ip_address(sender.partition("/")[0])
+    except ValueError:
+        return sender
+    return str(ip_network((found, 48 if isinstance(found, IPv6Address) else 24), strict=False))
+
+
 def refusal_of_server(host: str) -> str | None:
     """Return why no server that a policy names can be at this host; None if one can.
 

@@ -19,7 +19,7 @@ from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
 from sluicegate.services import Services
-from sluicegate.sign_in import sign_ins
+from sluicegate.sign_in import device_requests, sign_ins
 from sluicegate.sign_in.tokens import digest_of
 from sluicegate.web.app import build
 from sluicegate.windows import iso
@@ -850,6 +850,37 @@ def test_strangers_cannot_fill_the_store(site):
     site.now += 11 * MINUTE
     assert site.form("/oauth/device_authorization").status_code == 200
     assert requests_kept(site) == 1
+
+
+def test_a_flood_from_many_addresses_takes_the_room_from_itself(site, monkeypatch):
+    monkeypatch.setattr(device_requests, "MAX_REQUESTS", 6)
+
+    def ask_from(address: str) -> dict[str, Any]:
+        client = site.client_of(site.client.app, address, f"https://{HOST}")
+        answer = client.post("/oauth/device_authorization", data={})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def becomes(asked: dict[str, Any]) -> str:
+        return str(site.poll(asked).json()["error"])
+
+    flood = [ask_from(f"203.0.113.{last}") for last in range(3)] + [ask_from(f"2001:db8:0:{n}::1") for n in range(3)]
+    person = ask_from("198.51.100.7")
+    assert requests_kept(site) == 6
+    # The oldest of the larger networks made room; from then on each flood for itself.
+    assert [becomes(asked) for asked in flood[:2]] == ["expired_token", "authorization_pending"]
+    more = [ask_from(f"2001:db8:0:{n}::1") for n in range(10, 14)]
+    assert becomes(person) == "authorization_pending"
+    assert becomes(more[-1]) == "authorization_pending"
+    assert [becomes(asked) for asked in flood[3:]] == ["expired_token"] * 3
+    # What is approved waits for its client, whoever comes.
+    site.provider.person = ALICE
+    local = person | {"verification_uri_complete": f"{BASE}/device?user_code={person['user_code']}"}
+    browser, page = site.to_approval(local)
+    assert browser.submit(page, "/device/decision", decision="approve").status == 200
+    for number in range(8):
+        ask_from(f"192.0.2.{number}")
+    assert site.poll(person).status_code == 200
 
 
 def test_a_users_oldest_sign_ins_end_when_there_are_too_many(site, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from sluicegate.addresses import network_of
 from sluicegate.dashboard_sessions import FORGET_AFTER_MS, MAX_SOURCES, delay_after
 from sluicegate.fleet.sign_in.part import Part
 from sluicegate.fleet.store.engine import Row, Run
@@ -12,6 +14,7 @@ from sluicegate.sign_in.kept import NewRequest, Polled, Waiting
 
 _LATE = "DELETE FROM sign_in_requests WHERE ends_at <= ?"
 _HOW_MANY = "SELECT count(*), coalesce(sum(CASE WHEN counted = ? THEN 1 ELSE 0 END), 0) FROM sign_in_requests"
+_WAITING = "SELECT device, counted FROM sign_in_requests WHERE state = 'waiting' ORDER BY asked_at"
 _ASK = """
 INSERT INTO sign_in_requests (device, user_code, source, counted, client, asked_at, ends_at, interval_s, state, public_key)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?) ON CONFLICT (user_code) DO NOTHING RETURNING device
@@ -46,6 +49,7 @@ DELETE FROM sign_in_guesses WHERE source IN (SELECT source FROM sign_in_guesses 
 _GONE = "DELETE FROM sign_in_browsers WHERE ends_at <= ?"
 _HOW_MANY_LEFT = "SELECT count(*), coalesce(sum(CASE WHEN counted = ? THEN 1 ELSE 0 END), 0) FROM sign_in_browsers"
 _LEAVE = "INSERT INTO sign_in_browsers (id, counted, ends_at, sealed, user_id) VALUES (?, ?, ?, ?, ?)"
+_LEFT = "SELECT id, counted FROM sign_in_browsers ORDER BY ends_at"
 _COME_BACK = "DELETE FROM sign_in_browsers WHERE id = ? RETURNING sealed, ends_at"
 END_ALL_OF = "DELETE FROM sign_in_browsers WHERE user_id = ?"
 
@@ -58,8 +62,10 @@ class Requests(Part):
         w = request.waiting
         with self._transaction() as run:
             _, ((total, of_one),) = run((_LATE, (w.asked_at,)), (_HOW_MANY, (request.counted,)))
-            if total >= most or of_one >= most_of_one:
+            if of_one >= most_of_one:
                 raise TooManyError
+            if total >= most:
+                _make_room(run, _WAITING, _FORGET)
             about = (w.device.hex(), request.user_code.hex(), w.source, request.counted, w.client, w.asked_at)
             (made,) = run((_ASK, (*about, request.ends_at, request.interval_s, request.public_key)), commit=True)
         return bool(made)
@@ -132,8 +138,10 @@ class Requests(Part):
         """Keep what a browser has left with; ``most`` of all and of one sender. Raises TooManyError."""
         with self._transaction() as run:
             _, ((total, of_one),) = run((_GONE, (now,)), (_HOW_MANY_LEFT, (counted,)))
-            if total >= most[0] or of_one >= most[1]:
+            if of_one >= most[1]:
                 raise TooManyError
+            if total >= most[0]:
+                _make_room(run, _LEFT, _COME_BACK)
             run((_LEAVE, (key.hex(), counted, ends_at, sealed.hex(), user_id)), commit=True)
 
     def come_back(self, key: bytes, now: int) -> bytes | None:
@@ -149,3 +157,16 @@ class Requests(Part):
 def _waiting(row: Row | list[object]) -> Waiting:
     device, source, client, asked_at = row
     return Waiting(bytes.fromhex(str(device)), str(source), str(client), int(str(asked_at)))
+
+
+def _make_room(run: Run, those: str, forget: str) -> None:
+    """Forget one of ``those``, the oldest of the network that has most of them. Raises TooManyError where there is none.
+
+    So who sends thousands from many addresses takes the room from themselves, and not from people elsewhere.
+    """
+    (found,) = run((those, ()))
+    networks = [network_of(str(sender)) for _, sender in found]
+    if not networks:
+        raise TooManyError
+    most = Counter(networks).most_common(1)[0][0]
+    run((forget, (found[networks.index(most)][0],)))
