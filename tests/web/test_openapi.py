@@ -46,6 +46,17 @@ def test_every_endpoint_is_a_path_of_our_own_and_no_providers_path_is():
         assert is_own_path(path), path
 
 
+def test_the_ways_to_send_a_token_are_described():
+    described = document(endpoints(Path()))
+    schemes = described["components"]["securitySchemes"]
+    assert {name for way in described["security"] for name in way} == schemes.keys() - {"api_key"}
+    with_key = {
+        path for path, found in described["paths"].items() for o in found.values() if {"api_key": []} in o.get("security", [])
+    }
+    assert with_key == {path for path in described["paths"] if path.startswith("/v1/organizations/")}
+    assert schemes["api_key"]["name"] == "x-api-key"
+
+
 def test_operations_have_names_of_their_own():
     operations = [o for path in document(endpoints(Path()))["paths"].values() for o in path.values()]
     names = [operation["operationId"] for operation in operations]

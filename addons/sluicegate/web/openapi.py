@@ -33,6 +33,9 @@ _ERRORS = {
     503: "Not possible right now; try again in a moment",
 }
 
+_SECURITY: list[dict[str, list[str]]] = [{"token": []}, {"basic": []}, {"session": []}]
+"""How whoever asks is known, where an endpoint says nothing else: in any of these ways."""
+
 Models = Mapping[Any, Mapping[str, Any]]
 """References to schemas, by pairs of model and direction (``JsonSchemaMode``)."""
 
@@ -72,13 +75,14 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "sluicegate", "version": __version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
-        "security": [{"token": []}, {"basic": []}, {"session": []}],
+        "security": _SECURITY,
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The admin token, an operator's, or a virtual key."},
                 "basic": {"type": "http", "scheme": "basic", "description": "User admin or the operator's id; the token."},
+                "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same token."},
                 "session": {
                     "type": "apiKey",
                     "in": "cookie",
@@ -101,6 +105,8 @@ def _operation(endpoint: Endpoint, models: Models) -> dict[str, Any]:
     }
     if endpoint.roles == OPEN:
         operation["security"] = []
+    elif endpoint.takes_api_key:
+        operation["security"] = [*_SECURITY, {"api_key": []}]
     if endpoint.body is not None:
         media = FORM if endpoint.takes_form else JSON
         operation["requestBody"] = {"required": True, "content": {media: {"schema": models[endpoint.body, "validation"]}}}
