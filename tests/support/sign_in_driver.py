@@ -84,6 +84,18 @@ class Terminal:
 
         eventually(is_gone, interval_s=0.5)
 
+    def confirm(self, words: str) -> None:
+        """Press Enter once these words are there, and until they have gone."""
+        self.shows(words)
+
+        def is_gone() -> bool:
+            is_there = words in self.screen()
+            if is_there:
+                self.keys("Enter")
+            return not is_there
+
+        eventually(is_gone, interval_s=0.5)
+
     def comes_to_show(self, words: str, looks: int = 12) -> bool:
         """Return whether this comes to be on the screen while it is looked at so many times, a quarter of a second apart."""
         for _ in range(looks):
@@ -170,9 +182,7 @@ class Driver:
         if gateway.says_who:
             terminal.shows(f"Signed in to Cloud gateway as {EMAIL}")
             terminal.keys("Up", "Enter")
-        terminal.shows("Press Enter to continue")
-        terminal.keys("Enter")
-        eventually(lambda: "Press Enter to continue" not in terminal.screen())
+        terminal.confirm("Press Enter to continue")
 
     def say(self, prompt: str, *shown: str) -> str:
         """Give the client a prompt, and return what it shows for it once one of these is among that."""
