@@ -25,7 +25,7 @@ ANSWER = "Hello from the simulated provider."
 IS_READY = "shift+tab to cycle"
 """What stands below the prompt of a client that takes one."""
 
-_USER_CODE = re.compile(r"\b[BCDFGHJKLMNPQRSTVWXZ]{4}-[BCDFGHJKLMNPQRSTVWXZ]{4}\b")
+_USER_CODE = re.compile(r"\b[A-Z]{4}-[A-Z]{4}\b")
 
 _START = """
 set -e
