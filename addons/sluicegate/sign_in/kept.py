@@ -162,6 +162,8 @@ class SignInStore(Protocol):
 
     is_shared: bool
     """Whether other processes change it too."""
+    look_s: float
+    """How often to look whether they have, where nothing tells."""
 
     @property
     def is_begun(self) -> bool:

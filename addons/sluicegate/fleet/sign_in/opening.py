@@ -17,6 +17,7 @@ from sluicegate.fleet.sign_in.sessions import FleetSessions
 from sluicegate.fleet.sign_in.store import FILENAME, SignInTables
 from sluicegate.policy.model import Policy
 from sluicegate.policy.source import PolicySource
+from sluicegate.sign_in.errors import SignInsAwayError
 from sluicegate.sign_in.sign_ins import SignIns
 
 logger = logging.getLogger("sluicegate")
@@ -67,6 +68,10 @@ def connect_sign_ins(gateway: Served, sessions: Sessions) -> Sessions:
     following.policy, following.find_key = lambda: gateway.policy, look_at_policy
     in_memory = sessions if isinstance(sessions, FleetSessions) else ()
     following.is_used = lambda: gateway.policy.oidc is not None or len(in_memory) > 0
+    if store.is_shared and gateway.policy.oidc is not None:
+        # Before the first call: otherwise each of those who are signed in would be asked for.
+        with suppress(SignInsAwayError):
+            following.follow()
     return sessions
 
 

@@ -20,6 +20,9 @@ from sluicegate.sign_in.kept import Ended, KnownPerson, KnownSession
 FILENAME = "sign_ins.db"
 """The file of one host, in the state folder that its workers share."""
 
+LOOK_S, FILE_LOOK_S = 0.8, 0.4
+"""How often each process looks for changes by itself: a database tells them of most at once."""
+
 CHANGES_KEPT_MS = 7 * 86_400_000
 """How long it is known what has ended when: a node that was away for longer reads everything anew."""
 
@@ -73,6 +76,7 @@ class SignInTables(Tokens, Requests):
     def __init__(self, engine: Engine, file: Path | None = None, *, is_shared: bool) -> None:
         super().__init__(engine, file)
         self.is_shared = is_shared
+        self.look_s = LOOK_S if file is None else FILE_LOOK_S
 
     @classmethod
     def in_folder(cls, state_dir: Path, clock: Callable[[], int], *, is_shared: bool) -> SignInTables:

@@ -25,8 +25,8 @@ from sluicegate.sign_in.shared.outages import Outages
 
 logger = logging.getLogger("sluicegate")
 
-LOOK_S = 0.4
-"""How often the thread looks by itself."""
+END_TIMEOUT_S = 2.0
+"""How long a process that stops waits for the thread."""
 
 MAX_KEYLESS, MAX_WAITING = 10_000, 1_000
 """Tokens without a key that are remembered, and claims to be given back while the store is away; each ends by itself too."""
@@ -100,7 +100,7 @@ class Following:
         self._stopped.set()
         self._woken.set()
         if self._thread.ident is not None:
-            self._thread.join(LOOK_S * 5)
+            self._thread.join(END_TIMEOUT_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
@@ -114,7 +114,7 @@ class Following:
                 pass
             except Exception:
                 logger.exception("What has changed of the sign-ins cannot be read")
-            self._woken.wait(LOOK_S)
+            self._woken.wait(self._store.look_s)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
