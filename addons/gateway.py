@@ -20,25 +20,25 @@ from promptcache import PromptCache
 from ratelimit import RateLimit
 from relay import Relay
 from route import Route
-from runtime.authority import Authority
-from runtime.console_lines import ConsoleLines
+from runtime.console.console_lines import ConsoleLines
+from runtime.console.log_redaction import LogRedaction
+from runtime.console.repeated_lines import CountedLog
 from runtime.failsafe import Failsafe
-from runtime.fast_streams import FastStreams
-from runtime.gc_tuning import GcTuning
-from runtime.idle_connections import IdleConnections
 from runtime.layer_choice import Layers
-from runtime.log_redaction import LogRedaction
+from runtime.lifecycle.shutdown import Shutdown
+from runtime.lifecycle.worker import WorkerPart
+from runtime.network.authority import Authority
+from runtime.network.port import Port
+from runtime.network.tunnels import Tunnels
+from runtime.network.upstream_trust import UpstreamTrust
 from runtime.options import Options
 from runtime.orphans import Orphans
 from runtime.patches import Patches
-from runtime.port import Port
-from runtime.release_memory import ReleaseMemory
-from runtime.repeated_lines import CountedLog
-from runtime.shutdown import Shutdown
+from runtime.resources.gc_tuning import GcTuning
+from runtime.resources.idle_connections import IdleConnections
+from runtime.resources.release_memory import ReleaseMemory
+from runtime.streams.fast_streams import FastStreams
 from runtime.trailers import Trailers
-from runtime.tunnels import Tunnels
-from runtime.upstream_trust import UpstreamTrust
-from runtime.worker import WorkerPart
 
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them

@@ -22,7 +22,7 @@ from mitmproxy.addons.termlog import TermLogHandler
 
 from flow import services
 from runtime import hooks_at_once
-from runtime.console_lines import shows_connections
+from runtime.console.console_lines import shows_connections
 
 logger = logging.getLogger("sluicegate")
 

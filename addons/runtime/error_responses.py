@@ -11,7 +11,7 @@ from mitmproxy.proxy.layers import HttpLayer
 from mitmproxy.proxy.layers.http import ResponseProtocolError
 
 from flow import call_of, connection_of
-from runtime.log_redaction import without_bytes
+from runtime.console.log_redaction import without_bytes
 from sluicegate.calls.refusal import BLOCKED, answer_for, one_line, reason_of_failure
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.base import ProtocolName

@@ -10,8 +10,8 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer
 from mitmproxy.version import VERSION
 
-from runtime.client_tls import GatewayClientTLSLayer
 from runtime.layers import GatewayHttp1Server, GatewayHttp2Server, GatewayHttpLayer, GatewayHttpStream
+from runtime.network.client_tls import GatewayClientTLSLayer
 from runtime.options import exit_with_error
 
 OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)

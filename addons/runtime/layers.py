@@ -35,27 +35,18 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from flow import mark_as_left
-from runtime import (
-    arriving_bodies,
-    body_pieces,
-    fast_streams,
-    frame_limits,
-    handing_on,
-    held_answers,
-    hooks_at_once,
-    joined_writes,
-    paced_answers,
-    probes,
-    release_memory,
-    size_limits,
-)
-from runtime.body_buffer import BodyBuffer
+from runtime import handing_on, hooks_at_once
 from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
-from runtime.flow_control import FlowControl
-from runtime.joined_pieces import ResponsePieces, pass_on, send_framed
-from runtime.port import note_source
-from runtime.short_way import Upstream
+from runtime.network import probes
+from runtime.network.port import note_source
+from runtime.requests import arriving_bodies, body_pieces
+from runtime.requests.body_buffer import BodyBuffer
+from runtime.resources import frame_limits, release_memory, size_limits
+from runtime.streams import fast_streams, held_answers, joined_writes, paced_answers
+from runtime.streams.flow_control import FlowControl
+from runtime.streams.joined_pieces import ResponsePieces, pass_on, send_framed
+from runtime.streams.short_way import Upstream
 
 Commands = layer.CommandGenerator[None]
 

@@ -17,7 +17,7 @@ from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader, traverse
 
 from flow import Addon, services
-from runtime.worker import serve
+from runtime.lifecycle.worker import serve
 from sluicegate.addresses import is_loopback, normalize_host
 from sluicegate.banner import banner
 from sluicegate.console.lines import Format, FormatError, chosen_format, message_as_json
@@ -312,12 +312,12 @@ def exit_with_error(why: str) -> NoReturn:
 
 
 def log_format() -> Format:
-    """Return how lines are printed: the option of ``runtime/console_lines.py``, or the environment. Raises FormatError."""
+    """Return how lines are printed: the option of ``runtime/console/console_lines.py``, or the environment. Raises FormatError."""
     return chosen_format(ctx.options.log_format if "log_format" in ctx.options else "", os.environ)
 
 
 def speaks_tls() -> bool:
-    """Return whether the port has a certificate of the operator's: the options of ``runtime/port.py``."""
+    """Return whether the port has a certificate of the operator's: the options of ``runtime/network/port.py``."""
     return "tls_cert" in ctx.options and bool(ctx.options.tls_cert)
 
 

@@ -17,14 +17,16 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.version import VERSION
 
 from flow import Addon
-from runtime import fast_paths, fast_streams, joined_pieces, size_limits
-from runtime.descriptors import accepting_gently
+from runtime import fast_paths
 from runtime.dispatch import cached_dispatch
 from runtime.error_responses import error_bytes
+from runtime.lifecycle.worker import listen_on_handed_sockets
+from runtime.network.upstream_proxy import dialling_through_proxies
 from runtime.options import exit_with_error
+from runtime.resources import size_limits
+from runtime.resources.descriptors import accepting_gently
+from runtime.streams import fast_streams, joined_pieces
 from runtime.trailers import without_trailers
-from runtime.upstream_proxy import dialling_through_proxies
-from runtime.worker import listen_on_handed_sockets
 from sluicegate.workers.worker import this_worker
 
 logger = logging.getLogger("sluicegate")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mitmproxy.certs import CertStore
 from OpenSSL import crypto
 
-from runtime.authority import DH_PARAMETERS, prepared
+from runtime.network.authority import DH_PARAMETERS, prepared
 from sluicegate.authority import folder as folder_module
 from sluicegate.authority.certificate import fingerprint, make_authority, moment
 from sluicegate.authority.folder import (

@@ -20,7 +20,7 @@ CLIENTS = "A client or tool shows words of its own"
 MITMPROXYS = {"failed to listen on ... address already in use"}
 
 STARTING = [
-    *(str(p.relative_to(ADDONS)) for p in (ADDONS / "runtime").glob("*.py")),
+    *(str(p.relative_to(ADDONS)) for p in (ADDONS / "runtime").rglob("*.py")),
     *("flow.py", "sluicegate/storage/state_folder.py", "sluicegate/storage/migrations.py", "sluicegate/policy/loader.py"),
     *("sluicegate/network/listener/certificate.py", "sluicegate/console/lines.py"),
 ]

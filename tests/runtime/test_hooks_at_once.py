@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.test import tflow
 
-from runtime import dispatch, fast_streams, hooks_at_once, layers
-from runtime.fast_streams import FastStreams
+from runtime import dispatch, hooks_at_once, layers
+from runtime.streams import fast_streams
+from runtime.streams.fast_streams import FastStreams
 from support.hypothesis_profiles import examples
 from support.memory_wire import MemoryWire, settle
 

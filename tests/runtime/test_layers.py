@@ -12,8 +12,9 @@ from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer, ServerTLSLayer, TC
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.test import tflow
 
-from runtime import layer_choice, layers, release_memory
-from runtime.client_tls import GatewayClientTLSLayer
+from runtime import layer_choice, layers
+from runtime.network.client_tls import GatewayClientTLSLayer
+from runtime.resources import release_memory
 
 OVERRIDDEN = [
     pytest.param(own.__bases__[0], name, id=f"{own.__name__}-{name}")

@@ -13,7 +13,7 @@ import fcntl, os, signal, sys, termios
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from runtime.shutdown import has_terminal
+from runtime.lifecycle.shutdown import has_terminal
 os.write(3, b"yes" if has_terminal() else b"no")
 os.read(4, 1)
 os.write(3, b"yes" if has_terminal() else b"no")

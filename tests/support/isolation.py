@@ -33,7 +33,7 @@ OURS = (
     ("sluicegate.http_client.proxies", "_choose_proxy"),
     ("sluicegate.http_client.trust", "_extra_authorities"),
     ("flow", "_services"),
-    ("runtime.authority", "_chosen"),
+    ("runtime.network.authority", "_chosen"),
 )
 """What a gateway chooses once for its whole process, by module and name. Tests that build one in this process choose it, too."""
 

@@ -24,9 +24,9 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import SimpleConnectionHandler
 from OpenSSL import SSL
 
-from runtime import release_memory
-from runtime.client_tls import GatewayClientTLSLayer
 from runtime.layers import GatewayHttpLayer
+from runtime.network.client_tls import GatewayClientTLSLayer
+from runtime.resources import release_memory
 
 REQUEST = b'{"x":1}'
 HIGH_WATER, BACKLOG = 64 << 10, 100 << 10

@@ -8,7 +8,7 @@ import threading
 import orjson
 import pytest
 
-from runtime.held_answers import MAX_HELD_BYTES
+from runtime.streams.held_answers import MAX_HELD_BYTES
 from sluicegate.values import usd
 from support.fake_provider import FakeProvider, message, plain, streamed
 from support.harness import VK, Gateway, ask, policy_text, receive

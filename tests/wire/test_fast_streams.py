@@ -344,7 +344,7 @@ def test_a_client_that_leaves_ends_the_call_at_its_provider(subject):
 
 
 BROKEN_WAY = """
-from runtime.short_way import Route
+from runtime.streams.short_way import Route
 
 carry = Route.carry
 

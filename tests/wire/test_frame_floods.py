@@ -11,7 +11,7 @@ from h2.events import ConnectionTerminated, DataReceived, PingAckReceived, Strea
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
-from runtime.frame_limits import FRAMES_PER_EVENT, MAX_FRAMES
+from runtime.resources.frame_limits import FRAMES_PER_EVENT, MAX_FRAMES
 from support import http2_client
 from support.fake_provider import FakeProvider, sse, streamed
 from support.harness import Gateway, ask, policy_text

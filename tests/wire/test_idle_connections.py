@@ -22,12 +22,12 @@ LIMITS = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))
 
-from runtime import idle_connections
+from runtime.resources import idle_connections
 idle_connections.SILENCE_S, idle_connections.SPARED_S, idle_connections.STALL_S = {SILENCE_S}, {SPARED_S}, {STALL_S}
 idle_connections.SWEEP_INTERVAL_S, idle_connections.SWEEPS_PER_BODY_CHECK = 0.05, 1
 """
 ROOM_FOR_TWO = """
-from runtime import size_limits
+from runtime.resources import size_limits
 size_limits.MAX_HELD_BYTES_PER_CALLER = 8 << 20
 """
 

@@ -13,7 +13,7 @@ import struct
 import pytest
 from cryptography import x509
 
-from runtime.idle_connections import MAX_HEAD_S
+from runtime.resources.idle_connections import MAX_HEAD_S
 from support.certificates import self_signed
 from support.clock import Clock
 from support.fake_provider import FakeProvider, plain

@@ -74,7 +74,7 @@ def serve(
     from mitmproxy.tools import cmdline, dump, main
 
     import gateway
-    from runtime.authority import choose
+    from runtime.network.authority import choose
 
     made_for: list[Any] = []
 

@@ -6,7 +6,7 @@ import pytest
 from mitmproxy.connection import Server
 from mitmproxy.proxy import commands
 
-from runtime.joined_writes import MAX_JOINED_BYTES, join
+from runtime.streams.joined_writes import MAX_JOINED_BYTES, join
 
 ONE, OTHER = Server(address=("one", 1)), Server(address=("other", 2))
 

@@ -21,8 +21,8 @@ from OpenSSL import SSL
 
 from flow import Addon, connection_of, services
 from runtime.error_responses import error_bytes
+from runtime.network.tunnels import FirstMessage, Refused
 from runtime.options import exit_with_error
-from runtime.tunnels import FirstMessage, Refused
 from sluicegate.addresses import is_loopback
 from sluicegate.network.listener.certificate import CertificateError, PortCertificate
 from sluicegate.network.listener.forwarded import client_address, is_trusted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import ClientTLSLayer
 
-from runtime import release_memory, size_limits
+from runtime.resources import release_memory, size_limits
 
 Commands = layer.CommandGenerator[None]
 

@@ -30,10 +30,10 @@ from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
 from OpenSSL import SSL
 
 from flow import Addon, services
-from runtime import chunk_framing, http2_frames
-from runtime.chunk_framing import stock_reader
 from runtime.connections import connection_handlers
-from runtime.short_way import Route, Upstream, http2_sender, plain_sender
+from runtime.streams import chunk_framing, http2_frames
+from runtime.streams.chunk_framing import stock_reader
+from runtime.streams.short_way import Route, Upstream, http2_sender, plain_sender
 
 logger = logging.getLogger("sluicegate")
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from runtime.repeated_lines import MAX_LINES, SHOWN, RepeatedLines
+from runtime.console.repeated_lines import MAX_LINES, SHOWN, RepeatedLines
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy import http
 
-from runtime import arriving_bodies, fast_streams, hooks_at_once, layers
-from runtime.arriving_bodies import ArrivingBody
-from runtime.fast_streams import FastStreams
+from runtime import hooks_at_once, layers
+from runtime.requests import arriving_bodies
+from runtime.requests.arriving_bodies import ArrivingBody
+from runtime.streams import fast_streams
+from runtime.streams.fast_streams import FastStreams
 from support.hypothesis_profiles import examples
 from support.memory_wire import MemoryWire, settle
 

@@ -14,7 +14,7 @@ from typing import Any
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import HttpStream, ReceiveHttp, ResponseData, SendHttp
 
-from runtime.chunk_framing import read_pieces, stock_reader
+from runtime.streams.chunk_framing import read_pieces, stock_reader
 
 Commands = layer.CommandGenerator[None]
 

@@ -8,8 +8,8 @@ from mitmproxy.connection import Client, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 
-from runtime import tunnels
-from runtime.tunnels import FirstMessage, Refused
+from runtime.network import tunnels
+from runtime.network.tunnels import FirstMessage, Refused
 
 
 class Child(layer.Layer):

@@ -18,9 +18,10 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import Http1Server
 
-from runtime import fast_streams, size_limits
 from runtime.connections import connection_handlers
-from runtime.short_way import Upstream, reset
+from runtime.resources import size_limits
+from runtime.streams import fast_streams
+from runtime.streams.short_way import Upstream, reset
 
 Commands = layer.CommandGenerator[None]
 

@@ -10,7 +10,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.modes import HttpProxy
 
 from flow import connection_of
-from runtime.port import ProxyHeader, is_same_machine
+from runtime.network.port import ProxyHeader, is_same_machine
 
 
 @pytest.fixture

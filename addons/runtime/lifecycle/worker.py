@@ -18,10 +18,10 @@ from mitmproxy import ctx, http
 
 from flow import Addon, observing, services
 from runtime.connections import client_writer, connection_handlers, in_flight
-from runtime.goaway import send_goaway
-from runtime.idle_connections import silent_s
-from runtime.release_memory import http_layers
-from runtime.shutdown import Shutdown
+from runtime.lifecycle.goaway import send_goaway
+from runtime.lifecycle.shutdown import Shutdown
+from runtime.resources.idle_connections import silent_s
+from runtime.resources.release_memory import http_layers
 from sluicegate.workers.channel import Channel
 from sluicegate.workers.listening import BACKLOG
 from sluicegate.workers.watchdog import LOOK_S

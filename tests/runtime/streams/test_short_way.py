@@ -21,9 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from runtime import arriving_bodies, fast_streams, flow_control, hooks_at_once, layers
-from runtime.fast_streams import FastStreams
+from runtime import hooks_at_once, layers
 from runtime.patches import PATCHES
+from runtime.requests import arriving_bodies
+from runtime.streams import fast_streams, flow_control
+from runtime.streams.fast_streams import FastStreams
 from sluicegate.calls.answer import AnswerReader
 from sluicegate.providers import PROTOCOLS
 from sluicegate.providers.known import known_providers

@@ -7,7 +7,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
-from runtime.http2_frames import data_frame, lacking
+from runtime.streams.http2_frames import data_frame, lacking
 
 HEAD = [(":status", "200")]
 WINDOW = 100
@@ -82,5 +82,5 @@ def test_a_stream_that_has_ended_gets_nothing(ending):
 
 def test_this_h2_fits_and_another_would_be_noticed(monkeypatch):
     assert lacking() is None
-    monkeypatch.setattr("runtime.http2_frames.H2Stream", lambda *_: object())
+    monkeypatch.setattr("runtime.streams.http2_frames.H2Stream", lambda *_: object())
     assert lacking() == "h2's object.outbound_flow_control_window"

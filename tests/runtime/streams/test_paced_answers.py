@@ -19,7 +19,9 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.test import tflow
 
-from runtime import layers, paced_answers, release_memory
+from runtime import layers
+from runtime.resources import release_memory
+from runtime.streams import paced_answers
 from sluicegate.caching.pacing import PieceTimes, Replay
 
 BODY = b"one two three "

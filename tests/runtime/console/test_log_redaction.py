@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.log_redaction import without_bytes
+from runtime.console.log_redaction import without_bytes
 
 
 @pytest.mark.parametrize(

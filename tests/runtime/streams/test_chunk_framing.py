@@ -9,7 +9,7 @@ from h11._receivebuffer import ReceiveBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.chunk_framing import lacking, read_only_chunk, read_pieces, stock_reader
+from runtime.streams.chunk_framing import lacking, read_only_chunk, read_pieces, stock_reader
 from runtime.trailers import without_trailers
 
 BODY = b"5\r\nfirst\r\n1B\r\nthe second one, \r\n in lines\r\n1\r\n\r\r\n2\r\n\r\n\r\n003\r\nend\r\n0\r\n\r\n"

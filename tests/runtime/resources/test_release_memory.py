@@ -12,8 +12,8 @@ from mitmproxy.proxy.events import Start
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpStream
 from mitmproxy.test import tflow
 
-from runtime import release_memory
-from runtime.release_memory import ReleaseMemory, break_cycles, drop_connections
+from runtime.resources import release_memory
+from runtime.resources.release_memory import ReleaseMemory, break_cycles, drop_connections
 
 
 def http_layer(client, *servers, spoken_of=()):

@@ -10,7 +10,7 @@ from h2.connection import H2Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.frame_limits import FRAMES_AT_ONCE, FRAMES_PER_S, MAX_FRAMES, FrameCredit
+from runtime.resources.frame_limits import FRAMES_AT_ONCE, FRAMES_PER_S, MAX_FRAMES, FrameCredit
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

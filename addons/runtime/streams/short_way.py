@@ -22,8 +22,8 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HttpStream, ResponseData
 from OpenSSL import SSL
 
-from runtime.chunk_framing import read_only_chunk, read_pieces, stock_reader
-from runtime.http2_frames import data_frame
+from runtime.streams.chunk_framing import read_only_chunk, read_pieces, stock_reader
+from runtime.streams.http2_frames import data_frame
 
 logger = logging.getLogger("sluicegate")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.proxy.layers.http import ReceiveBuffer
 
-from runtime.body_buffer import BodyBuffer
+from runtime.requests.body_buffer import BodyBuffer
 
 
 @given(st.lists(st.binary(max_size=40) | st.just(None)))

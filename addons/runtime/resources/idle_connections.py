@@ -16,10 +16,10 @@ from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import ErrorCode, HttpStream, ResponseProtocolError
 
 from flow import Addon
-from runtime import descriptors
 from runtime.connections import client_writer, connection_handlers, in_flight, strangers
 from runtime.injected_events import wake
-from runtime.release_memory import http_layers
+from runtime.resources import descriptors
+from runtime.resources.release_memory import http_layers
 
 logger = logging.getLogger("sluicegate")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from runtime.gc_tuning import freeze
+from runtime.resources.gc_tuning import freeze
 
 
 class Ring:

@@ -1,0 +1,1 @@
+"""What memory, descriptors and connections may take."""
