@@ -132,8 +132,9 @@ class SignIns(Known):
         found = self._claimed(digest_of(refresh_token), source)
         if isinstance(found, Used):
             return self._repeated(found, refresh_token, source, client)
-        if found.sign_in.virtual_key_id not in policy.virtual_keys:
-            # It may just have been made, at another gateway.
+        key = policy.virtual_keys.get(found.sign_in.virtual_key_id)
+        if key is None or key.refusal(self._clock()) is not None:
+            # It may just have been made, or its user let in again, at another gateway.
             self.following.find_key()
             policy = self.following.policy() or policy
         return self._renewed(found, refresh_token, policy, policy.oidc or oidc, admit)

@@ -212,10 +212,11 @@ def _begun(services: Services, oidc: Oidc, device_code: str) -> Issued | str:
     if isinstance(answer, str):
         return answer
     request, identity, key_id = answer
-    if key_id not in services.policy.virtual_keys:
-        # It may just have been made, at another gateway.
-        sign_ins.following.find_key()
     key = services.policy.virtual_keys.get(key_id)
+    if key is None or key.refusal(services.clock()) is not None:
+        # It may just have been made, or its user let in again, at another gateway.
+        sign_ins.following.find_key()
+        key = services.policy.virtual_keys.get(key_id)
     if key is None or key.refusal(services.clock()) is not None:
         sign_ins.devices.forget(request)
         return "access_denied"
