@@ -241,6 +241,7 @@ def clients(site: Site) -> Iterator[Clients]:
     made = Clients(site.at, BALANCER)
     # Whichever test was before this one may have taken the store away.
     eventually(lambda: all(made.form(i, "/oauth/device_authorization")[0] == 200 for i in (0, 1)))
+    eventually(lambda: all(site.edit(i, "vk-one", {"name": f"ready {i}"}).status == 200 for i in (0, 1)))
     yield made
     assert site.company.complaints == []
 
