@@ -147,6 +147,8 @@ class GatewayHttpStream(HttpStream):
 
     discarded_bytes = 0
     """Bytes of the request's body that have been read and not kept, because the request has been refused."""
+    incoming: arriving_bodies.Incoming | None = None
+    """The connection on which the request's body takes its short way."""
     upstream: Upstream | None = None
     """The connection on which the answer takes its short way."""
 
@@ -183,6 +185,7 @@ class GatewayHttpStream(HttpStream):
         """
         stock: Commands = super().state_consume_request_body(event)
         if not isinstance(event, RequestData):
+            arriving_bodies.end(self)
             return stock
         if self.flow.response is None:
             refuse = size_limits.refusal_of_body(self.flow, len(self.request_body_buf) + len(event.data))
@@ -253,6 +256,7 @@ class GatewayHttpStream(HttpStream):
         """End the stream after an error, then free its memory."""
         if isinstance(event, RequestProtocolError) and event.code is ErrorCode.CANCEL:
             mark_as_left(self.flow)
+        arriving_bodies.end(self)
         yield from super().handle_protocol_error(event)
         size_limits.forget_body(self)
         fast_streams.end(self)

@@ -44,10 +44,10 @@ class Incoming(Upstream):
                 self.body = None
                 reset(body.transport)
                 return
-            if not data:
-                return
             if not body.waits:
                 self.body = None
+            if not data:
+                return
         self.stock.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -152,5 +152,13 @@ def start(stream: Any) -> None:
     if not isinstance(incoming, Incoming):
         incoming = Incoming(incoming)
         transport.set_protocol(incoming)
-    incoming.body = ArrivingBody(stream, server, handler, transport)
-    incoming.body.keep_what_was_read()
+    body = ArrivingBody(stream, server, handler, transport)
+    body.keep_what_was_read()
+    if body.waits:
+        incoming.body, stream.incoming = body, incoming
+
+
+def end(stream: Any) -> None:
+    """Forget a body that has come, or will not: the client's connection may stay, and would keep the request in memory."""
+    if stream.incoming is not None:
+        stream.incoming.body = stream.incoming = None

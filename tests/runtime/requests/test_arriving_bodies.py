@@ -99,6 +99,9 @@ def play():
                         await settle()
                 await settle()
                 told.extend((bytes(wire.raw), bytes(wire.requests), wire.client.closing))
+                left = getattr(wire.client.protocol, "body", None)
+                if not ending and left is not None and left.stream.client_state is not left.states[0]:
+                    told.append("its connection keeps a request that has come")
             finally:
                 await wire.end()
             told.extend(line for line in wire.logged if "crashed" in line)
@@ -160,6 +163,16 @@ def test_all_but_the_first_piece_and_the_last_byte_go_past_mitmproxy(play):
     # Of the first piece, mitmproxy reads 65,535 bytes at a time.
     assert kept == [80_000 - 65_535, len(whole) - 80_000 - 1]
     assert told[1] == ("/1", hashlib.sha256(body).hexdigest())
+
+
+@pytest.mark.parametrize("cuts", [[], [-1], [-2], [80_000], [80_000, -1], [80_000, -2]])
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_connection_lets_go_of_a_request_that_has_come(play, cuts, turns):
+    whole = request(1, NUMBERS[:140_000], False)
+    edges = [0, *(cut % len(whole) for cut in cuts), len(whole)]
+    told, kept = play([request(0, b"", False), *(whole[a:b] for a, b in itertools.pairwise(edges))], turns, "", True)
+    assert kept or turns
+    assert "its connection keeps a request that has come" not in told
 
 
 def test_pieces_of_a_refused_body_go_mitmproxys_way(play):
