@@ -67,9 +67,12 @@ def _between_cuts(word: bytes) -> Iterator[bytes]:
     last = len(ends) - 1
     if last == 1:
         return
+    are_few = last <= _MAX_CUTS + 1
     for i in range(last):
-        for j in range(i + 1, last + (i > 0)):
-            if (last <= _MAX_CUTS + 1 or j == i + 1 or i == 0 or j == last) and (piece := word[ends[i] + 1 : ends[j]]):
+        # From the word's beginning to each cut; from each cut to the next one and to the end.
+        stops: Iterable[int] = range(i + 1, last + (i > 0)) if are_few or i == 0 else {i + 1, last}
+        for j in stops:
+            if piece := word[ends[i] + 1 : ends[j]]:
                 yield piece
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from proving.fuzzing.credentials import ORDER
 from sluicegate import credentials
 from sluicegate.credentials import MAX_PIECES, Credentials, TooManyPartsError
+from sluicegate.secret_pieces import pieces_of
 from support.harness import ROOT
 from support.hypothesis_profiles import examples
 
@@ -270,6 +274,26 @@ def test_a_request_of_too_many_parts_is_refused_and_the_usual_one_never():
         with pytest.raises(TooManyPartsError):
             known().read_foreign((), b"/?" + value.encode())
     known().read(fields(*((f"a-{i}", f"{i}-0f8e7c32-52a1") for i in range(100))), b"/")
+
+
+@pytest.mark.parametrize("value", [b"a" * 100_000 + b".b" * 900, b"a" * 1_900_000 + b"." * 3_000, b"x" * 700_000 + b".b" * 8])
+def test_long_parts_count_as_many(value, monkeypatch):
+    lengths: list[int] = []
+
+    def sha256(part: bytes) -> Any:
+        lengths.append(len(part))
+        return hashlib.sha256(part)
+
+    monkeypatch.setattr(credentials, "hashlib", SimpleNamespace(sha256=sha256))
+    known().shows_secret(value)
+    assert sum(lengths) < 20 << 20
+
+
+def test_the_work_on_a_word_of_many_cuts_grows_with_their_number():
+    began = time.process_time()
+    parts = {part for part in pieces_of(b"a" + b".b" * 5_000) if len(part) < 4}
+    assert parts == {b"a", b"b", b"a.b", b"b.b"}
+    assert time.process_time() - began < 1
 
 
 def test_what_will_be_recorded_may_hold_the_id_of_a_demo_key_but_no_secret():

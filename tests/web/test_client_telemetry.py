@@ -340,6 +340,12 @@ def test_what_is_forwarded_says_who_the_credential_is_of_and_holds_none(site, co
     hidden.key, hidden.value.kvlist_value.values.add().value.string_value = "x", "vk-alice-secret-value"
     late = message.resource_logs[0].resource.attributes.add()
     late.key, late.value.string_value = "User.Email", "mallory@acme.example"
+    record = message.resource_logs[0].scope_logs[0].log_records[1]
+    for name in ("user-email", "user email", "Organization:id"):
+        claimed = record.attributes.add()
+        claimed.key, claimed.value.string_value = name, "mallory"
+    listed = record.body.array_value.values.add().kvlist_value.values.add()
+    listed.key, listed.value.string_value = "user.email", "mallory"
     site.send(message)
     site.send(metrics(FIGURES))
     ((path, headers, request),) = forwarded(site, collected)

@@ -11,10 +11,13 @@ from sluicegate.background import ITEMS_PER_PAUSE, PAUSE_S
 from sluicegate.client_telemetry.reading import Tree
 from sluicegate.policy.model import VirtualKey
 
-_CLAIMS = re.compile(r"(?:enduser|user|organization|sluicegate|identity)(?:[._].*)?", re.DOTALL | re.IGNORECASE)
-"""Names of attributes that say who somebody is."""
+_CLAIMS = re.compile(r"(?:enduser|user|organization|sluicegate|identity)(?:[\W_].*)?", re.DOTALL | re.IGNORECASE)
+"""Names of attributes that say who somebody is, with any separator: some collectors make an underscore of each."""
 
 _ATTRIBUTES = ("attributes", "metadata")
+
+_CHARS_PER_STEP = 8
+"""Characters that are compared in the time that another node takes."""
 
 HIDDEN = "<secret>"
 
@@ -40,6 +43,7 @@ class Rewriting:
         """``holds_secret`` says whether a text holds a credential that this gateway knows."""
         self._identity, self._holds_secret = identity, holds_secret
         self._seen = 0
+        """What was done since the last pause, in nodes."""
 
     def apply(self, tree: Tree, resources: str) -> None:
         """Rewrite every attribute; the identity is added to each resource, and to whatever has said who somebody is."""
@@ -53,8 +57,9 @@ class Rewriting:
 
     def _walk(self, node: Any) -> Any:
         """Return a node as it is forwarded. The reader has bounded how deep it goes."""
-        self._seen += 1
-        if not self._seen % ITEMS_PER_PAUSE:
+        self._seen += 1 + (len(node) // _CHARS_PER_STEP if isinstance(node, str) else 0)
+        if self._seen >= ITEMS_PER_PAUSE:
+            self._seen = 0
             time.sleep(PAUSE_S)
         if isinstance(node, str):
             return HIDDEN if self._holds_secret(node) else node
@@ -66,6 +71,8 @@ class Rewriting:
                 if any(_is_claim(pair) for pair in pairs):
                     kept = [pair for pair in pairs if not _is_claim(pair)]
                     node[name] = kept + self._pairs()
+            if (values := node.get("kvlistValue")) is not None:
+                values["values"] = [pair for pair in values.get("values", ()) if not _is_claim(pair)]
             for name, content in node.items():
                 node[name] = self._walk(content)
         return node
