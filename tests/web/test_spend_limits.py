@@ -239,6 +239,7 @@ NO_PARAMETERS = [
     ("/effective?period[]=yearly", "period[]"),
     ("/effective?page=x", "this is no next_page"),
     ("/effective?page=W10", "this is no next_page"),
+    ("/effective?page=W0luZmluaXR5LCJ4IiwieSJd", "this is no next_page"),
     ("/audit?after_id=x", "after_id: "),
 ]
 

@@ -131,7 +131,7 @@ def _position(token: str, fingerprint: str) -> Position:
     try:
         spent, user, made_for = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         position = int(spent), str(user)
-    except (ValueError, TypeError) as e:
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:
         raise ApiError(400, "invalid_request", "page: this is no next_page of this endpoint") from e
     if made_for != fingerprint:
         message = "page: it is of a request with other parameters; repeat those, or begin without page"
