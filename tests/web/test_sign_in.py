@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from sluicegate.services import Services
 from sluicegate.sign_in import device_requests, sign_ins
+from sluicegate.sign_in.shared.look_ups import BURST
 from sluicegate.sign_in.tokens import digest_of
 from sluicegate.web.app import build
 from sluicegate.windows import iso
@@ -657,6 +658,35 @@ def test_made_up_tokens_and_codes_are_few_from_one_address(site):
     assert (made_up[0], made_up[12], made_up[-1]) == (401, 400, 429)
     site.from_address("127.0.0.2")
     assert site.sign_in()["token_type"] == "Bearer"
+
+
+REVOKED = [("/oauth/revoke", {"token": f"sgrt-{i}"}) for i in range(60)]
+POLLED = [("/oauth/token", {"grant_type": DEVICE_GRANT})] * 60
+ASKED = [("/oauth/device_authorization", {})] * 120
+
+
+@pytest.mark.parametrize(("requests", "allowed"), [(REVOKED, 0), (POLLED, 1), (ASKED, 50)])
+def test_nobody_keeps_the_store_busy_with_nothing(site, monkeypatch, requests, allowed):
+    site.sign_in()
+    site.now += 11 * MINUTE
+    device_code = site.ask()["device_code"] if requests is POLLED else ""
+    asked, engine = [], site.services.sign_ins.store._engine
+    transaction = engine.transaction
+    monkeypatch.setattr(engine, "transaction", lambda **how: asked.append(1) or transaction(**how))
+    monkeypatch.setattr(site.services.sign_ins.following.look_ups, "_monotonic", lambda: 0.0)
+    answers = [site.form(path, **fields, device_code=device_code) for path, fields in requests]
+    assert len(asked) == allowed + BURST
+    assert (answers[-1].status_code, answers[-1].json()["error"]) == (429, "slow_down")
+
+
+def test_nobody_keeps_the_store_busy_with_sessions_that_there_are_not(site, monkeypatch):
+    closed = []
+    monkeypatch.setattr(site.services.sessions, "close", lambda *session: closed.append(session))
+    monkeypatch.setattr(site.services.sign_ins.following.look_ups, "_monotonic", lambda: 0.0)
+    for i in range(60):
+        answer = site.client.post("/api/session/logout", headers={"cookie": f"sluicegate_session=made-up-{i}"})
+        assert answer.status_code == 200
+    assert len(closed) == BURST
 
 
 def test_tokens_of_one_kind_are_not_taken_for_the_other(site):

@@ -225,11 +225,13 @@ class SignIns(Known):
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
-    def revoke(self, token: str) -> None:
-        """End the sign-in that a token is of (RFC 7009): a client that signs out takes everything back."""
+    def revoke(self, token: str) -> bool:
+        """End the sign-in that a token is of (RFC 7009), and return whether it is of any: signing out takes everything back."""
         sign_in_id = self.store.sign_in_of(digest_of(token)) if self.store.is_begun else None
-        if sign_in_id is not None:
-            self.end([sign_in_id])
+        if sign_in_id is None:
+            return False
+        self.end([sign_in_id])
+        return True
 
     def current(self) -> list[SignIn]:
         """Return the sign-ins that have not ended, the newest first."""

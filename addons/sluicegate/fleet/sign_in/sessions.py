@@ -82,7 +82,8 @@ class FleetSessions(Sessions):
         """End a session."""
         key = session_digest(session_id, path)
         self._known.pop(key, None)
-        self._to_close.add(key)
+        if len(self._to_close) < MAX_SESSIONS:
+            self._to_close.add(key)
         with suppress(SignInsAwayError):
             self._close_all()
 

@@ -107,6 +107,8 @@ async def _send(request: ApiRequest) -> Response:
     _require_own_page(request)
     source, code = source_of(request), user_code_of(request.body.get("user_code") or "")
     waiting = await request.run_in_thread(lambda: services.sign_ins.devices.guess(code, source, now))
+    if waiting is None or isinstance(waiting, int):
+        count_unknown(request)
     if isinstance(waiting, int):
         seconds = -(-waiting // 1000)
         found = code_page("", f"Too many wrong codes came from this address: try again in {seconds} s.", 429)
@@ -129,6 +131,7 @@ async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> 
     try:
         url = await request.run_in_thread(leave)
     except TooManyError:
+        count_unknown(request)
         return _too_many()
     except ProviderDownError as e:
         logger.error("Nobody can sign in: %s", e)

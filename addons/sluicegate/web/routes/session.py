@@ -136,8 +136,14 @@ async def _auth(request: ApiRequest) -> ApiResponse:
 
 
 async def _close_session(request: ApiRequest) -> None:
-    if session_id := session_id_of(request.http):
-        await request.run_in_thread(lambda: request.services.sessions.close(session_id, session_path_of(request.http)))
+    session_id, path, services = session_id_of(request.http), session_path_of(request.http), request.services
+    if not session_id:
+        return
+    is_known = services.sessions.find(session_id, services.clock(), path, use=False) is not None
+    source = request.http.client.host if request.http.client else ""
+    # Anybody can make one up, and one that is not known here is asked for in the store.
+    if is_known or services.sign_ins.following.look_ups.may_ask(source):
+        await request.run_in_thread(lambda: services.sessions.close(session_id, path))
 
 
 def _session_of(services: Services, caller: Caller) -> dict[str, str | None]:

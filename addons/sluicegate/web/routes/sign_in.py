@@ -115,7 +115,7 @@ def endpoints() -> list[Endpoint]:
         read_endpoint(DISCOVERY, _discovery, find, Discovery, roles=OPEN, query=AnyQuery, errors=(404,)),
         Endpoint("POST", DEVICE_AUTHORIZATION, _authorize, ask, DeviceAuthorization, DeviceForm, errors=(404, 429, 503), **more),
         Endpoint("POST", TOKEN, _token, take, Tokens, TokenForm, errors=(404, 429, 503), **more),
-        Endpoint("POST", REVOCATION, _revoke, end, None, RevocationForm, errors=(404, 503), **more),
+        Endpoint("POST", REVOCATION, _revoke, end, None, RevocationForm, errors=(404, 429, 503), **more),
     ]
 
 
@@ -141,7 +141,7 @@ def source_of(request: ApiRequest) -> str:
 
 
 def count_unknown(request: ApiRequest) -> None:
-    """Count a token or code of nobody by its sender's address: each asks the store, which others have to wait for."""
+    """Count by its sender's address what asks the store for nothing, which others have to wait for: a token or code of nobody."""
     request.services.sign_ins.following.look_ups.may_ask(source_of(request))
 
 
@@ -164,9 +164,12 @@ async def _authorize(request: ApiRequest) -> ApiResponse | Response:
     oidc, services = oidc_of(request), request.services
     client = "".join(c for c in request.http.headers.get("user-agent", "") if c.isascii() and c.isprintable())
     source, devices = source_of(request), services.sign_ins.devices
+    if not _has_left(request):
+        return _too_many_unknown()
     try:
         codes = await request.run_in_thread(lambda: devices.begin(source, client[:MAX_CLIENT_CHARACTERS], services.clock()))
     except TooManyError:
+        count_unknown(request)
         return oauth_error(429, "slow_down", "Too many clients are waiting to sign in", {"retry-after": str(RETRY_AFTER_S)})
     except SignInsAwayError:
         return _away()
@@ -185,8 +188,8 @@ async def _authorize(request: ApiRequest) -> ApiResponse | Response:
 
 async def _token(request: ApiRequest) -> ApiResponse | Response:
     oidc, form = oidc_of(request), request.body
-    if not request.services.sign_ins.following.look_ups.has_left(source_of(request)):
-        return oauth_error(429, "slow_down", "Too many unknown tokens and codes came from this address", {"retry-after": "1"})
+    if not _has_left(request):
+        return _too_many_unknown()
     match form.get("grant_type"):
         case "refresh_token":
             return await _renew(request, oidc, form.get("refresh_token") or "")
@@ -200,7 +203,7 @@ async def _issue(request: ApiRequest, oidc: Oidc, device_code: str) -> ApiRespon
         found = await request.run_in_thread(lambda: _begun(request.services, oidc, device_code))
     except SignInsAwayError:
         return _away()
-    if found == "expired_token":
+    if found in ("expired_token", "slow_down"):
         count_unknown(request)
     return oauth_error(400, found) if isinstance(found, str) else ApiResponse(_tokens(found))
 
@@ -251,8 +254,11 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
 async def _revoke(request: ApiRequest) -> Response:
     oidc_of(request)
     token = request.body.get("token") or ""
+    if not _has_left(request):
+        return _too_many_unknown()
     try:
-        await request.run_in_thread(lambda: request.services.sign_ins.revoke(token))
+        if not await request.run_in_thread(lambda: request.services.sign_ins.revoke(token)):
+            count_unknown(request)
     except SignInsAwayError:
         return _away()
     # Whether or not there was such a token (RFC 7009, 2.2).
@@ -267,6 +273,15 @@ def _tokens(issued: Issued) -> dict[str, Any]:
         "refresh_token": issued.refresh_token,
     }
     return found | ({"email": issued.email} if issued.email is not None else {})
+
+
+def _has_left(request: ApiRequest) -> bool:
+    """Return whether an address may still ask for what may be nothing."""
+    return request.services.sign_ins.following.look_ups.has_left(source_of(request))
+
+
+def _too_many_unknown() -> Response:
+    return oauth_error(429, "slow_down", "Too many unknown tokens and codes came from this address", {"retry-after": "1"})
 
 
 def _away() -> Response:
