@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sluicegate.fleet.sign_in import opening
+from sluicegate.fleet.sign_in import opening, store
 from sluicegate.fleet.sign_in.store import SignInTables
 from sluicegate.fleet.store.postgresql import PostgresEngine
 from sluicegate.fleet.store.protocol import FleetError
@@ -458,6 +458,22 @@ def test_the_tables_are_empty_again_when_all_has_ended(fleet, trio):
     b.hear()
     a.hear()
     assert a.sign_ins._tokens == {}
+
+
+def test_who_opens_sessions_without_end_fills_no_table_and_ends_nothing(fleet, trio, monkeypatch):
+    a, b, c = trio
+    monkeypatch.setattr(store, "MAX_CHANGES", 5)
+    issued = a.sign_in()
+    for node in trio:
+        node.hear()
+    for _ in range(30):
+        a.sessions.open(digest_of("vk-agent"), a.clock())
+    a.sign_ins.forget_ended()
+    assert (len(fleet.rows("sign_in_changes")), len(fleet.rows("dashboard_sessions"))) == (5, 20)
+    # Too much has changed since they have looked, but nothing is lost.
+    for node in (b, c):
+        node.hear()
+        assert node.accepts(issued.access_token, looks=False)
 
 
 def test_codes_cannot_be_guessed_at_several_nodes_at_once(fleet, trio):

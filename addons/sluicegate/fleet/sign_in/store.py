@@ -26,6 +26,9 @@ LOOK_S, FILE_LOOK_S = 0.8, 0.4
 CHANGES_KEPT_MS = 7 * 86_400_000
 """How long it is known what has ended when: a node that was away for longer reads everything anew."""
 
+MAX_CHANGES = 50_000
+"""How many changes are kept at most: whoever opens sessions of the dashboard without end makes one with each."""
+
 ANSWERS_KEPT_MS = 900_000
 """How long it is kept, sealed, what a refresh token was exchanged for: longer than an outage after which that is asked again."""
 
@@ -67,6 +70,7 @@ _PURGE = (
     "DELETE FROM dashboard_people WHERE at <= ?",
     "UPDATE sign_in_refresh_tokens SET answer = '' WHERE answer <> '' AND used_at <= ?",
     "DELETE FROM sign_in_changes WHERE at <= ? AND number < (SELECT max(number) FROM sign_in_changes)",
+    "DELETE FROM sign_in_changes WHERE number <= (SELECT max(number) FROM sign_in_changes) - ?",
 )
 
 
@@ -97,11 +101,11 @@ class SignInTables(Tokens, Requests):
 
     def purge(self, now: int) -> None:
         """Delete what has ended by itself."""
-        since = (now, now - MAX_AGE_MS, now - MAX_AGE_MS, now - ANSWERS_KEPT_MS, now - CHANGES_KEPT_MS)
+        since = (now, now - MAX_AGE_MS, now - MAX_AGE_MS, now - ANSWERS_KEPT_MS, now - CHANGES_KEPT_MS, MAX_CHANGES)
         with self._transaction() as run:
             self._end_by_themselves(run, now)
             self._forget_late(run, now)
-            run(*((sql, (at,)) for sql, at in zip(_PURGE, since, strict=True)), commit=True)
+            run(*((sql, (most,)) for sql, most in zip(_PURGE, since, strict=True)), commit=True)
 
     def settle(self) -> None:
         """Leave no trace in any file of what was deleted before."""
