@@ -372,6 +372,40 @@ def test_what_is_forwarded_says_who_the_credential_is_of_and_holds_none(site, co
     assert site.metrics()['forwarded_total{result="sent",signal="logs"}'] == 1
 
 
+KEY = "vk-alice-secret-value"
+WRITTEN = [
+    *(
+        f"`{KEY}`",
+        f"**{KEY}**!",
+        f"\u201c{KEY}\u201d",
+        f"\u00a0{KEY}\u00a0",
+        f"${KEY}",
+        f"~{KEY}~",
+        f"\x1b[31m{KEY}\x1b[0m",
+        f"{KEY}\x00",
+    ),
+    *(f"\\n{KEY}\\n", json.dumps(json.dumps({"key": KEY})), f"https://u:{KEY}@h/?a=b", f"X={KEY}; run"),
+    *(f"was_{name}-{'a' * 43}" for name in ("sgat", "sgrt", "sk-sg")),
+    "sk-ant-oat01-of-a-login",
+]
+
+
+def test_a_key_is_found_whatever_stands_around_it(site, collected):
+    message = events([FIGURES])
+    attributes = message.resource_logs[0].scope_logs[0].log_records[1].attributes
+    for text in WRITTEN:
+        added = attributes.add()
+        added.key, added.value.string_value = "written", text
+    for raw in (KEY.encode(), b"\xff" + KEY.encode() + b"\n", b"\xff\xfe"):
+        added = attributes.add()
+        added.key, added.value.bytes_value = "raw", raw
+    site.send(message)
+    ((_, _, request),) = forwarded(site, collected)
+    attributes = request.resource_logs[0].scope_logs[0].log_records[1].attributes
+    assert [a.value.string_value for a in attributes if a.key == "written"] == ["<secret>"] * len(WRITTEN)
+    assert [a.value.bytes_value for a in attributes if a.key == "raw"] == [b"", b"", b"\xff\xfe"]
+
+
 def test_a_collector_that_is_slow_or_gone_costs_nobody_anything(site, collected, monkeypatch, caplog):
     monkeypatch.setattr(forwarder, "MAX_QUEUED", 2)
     now = [0.0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from sluicegate.background import ITEMS_PER_PAUSE, PAUSE_S
 from sluicegate.client_telemetry.reading import Tree
+from sluicegate.client_telemetry.secret_texts import text_of_bytes
 from sluicegate.policy.model import VirtualKey
 
 _CLAIMS = re.compile(r"(?:enduser|user|organization|sluicegate|identity)(?:[\W_].*)?", re.DOTALL | re.IGNORECASE)
@@ -75,6 +76,9 @@ class Rewriting:
                 values["values"] = [pair for pair in values.get("values", ()) if not _is_claim(pair)]
             for name, content in node.items():
                 node[name] = self._walk(content)
+            if (raw := node.get("bytesValue")) is not None and (raw == HIDDEN or self._holds_secret(text_of_bytes(raw))):
+                # The mark would be no base64, for which a collector refuses all that it stands in.
+                node["bytesValue"] = ""
         return node
 
 

@@ -24,6 +24,7 @@ from sluicegate.client_telemetry.pacing import Pace
 from sluicegate.client_telemetry.reading import MalformedError, TooLargeError, Tree, decompressed, from_json, from_protobuf
 from sluicegate.client_telemetry.report_file import FILENAME, ReportFile
 from sluicegate.client_telemetry.reports import reports_of
+from sluicegate.client_telemetry.secret_texts import holds_secret
 from sluicegate.policy.client_telemetry_schema import ClientSignal
 from sluicegate.policy.model import Policy, VirtualKey
 
@@ -122,9 +123,7 @@ class ClientTelemetry:
 
     def _forward(self, sent: Sent, tree: Tree) -> None:
         secrets = self._credentials(self._services.policy)
-        rewriting = Rewriting(
-            identity_of(sent.key, sent.groups), lambda text: secrets.shows_secret(text.encode("utf-8", "surrogatepass"))
-        )
+        rewriting = Rewriting(identity_of(sent.key, sent.groups), lambda text: holds_secret(text, secrets))
         rewriting.apply(tree, SIGNALS[sent.signal].resources)
         self.forwarder.add(Item(sent.signal, orjson.dumps(tree)))
 
