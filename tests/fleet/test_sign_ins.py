@@ -18,7 +18,9 @@ from sluicegate.fleet.sign_in import opening, store
 from sluicegate.fleet.sign_in.store import SignInTables
 from sluicegate.fleet.store.postgresql import PostgresEngine
 from sluicegate.fleet.store.protocol import FleetError
+from sluicegate.fleet.store.reach import Reached
 from sluicegate.policy.file_source import FileSource
+from sluicegate.policy.server_schema import Server
 from sluicegate.sign_in.browser_sign_ins import BrowserSignIn
 from sluicegate.sign_in.errors import InvalidGrantError, NotAllowedError, NotNowError, SignInsAwayError, TooManyError
 from sluicegate.sign_in.kept import CLAIM_MS, Waiting
@@ -498,6 +500,14 @@ def test_requests_are_counted_over_all_nodes(fleet, trio):
     with pytest.raises(TooManyError):
         trio[2].ask("10.0.0.1")
     assert trio[1].ask("10.0.0.2")
+
+
+def test_a_password_that_cannot_be_read_just_now_ends_nobodys_sign_in(tmp_path):
+    address = "postgresql://sluicegate@127.0.0.1:1/sluicegate?sslmode=disable"
+    server = Server(store=address, store_password=f"file:{tmp_path}/gone")
+    store = SignInTables(PostgresEngine(Reached(server, {}, "node").connect), is_shared=True)
+    with pytest.raises(SignInsAwayError, match="store_password is not usable"):
+        store.claim(b"refresh", "10.0.0.1", 0)
 
 
 def test_of_two_accounts_that_sign_in_at_two_nodes_at_once_one_is_the_users(fleet, trio):

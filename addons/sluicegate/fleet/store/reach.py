@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import certifi
 
 from sluicegate.policy.server_schema import Server
-from sluicegate.policy.store_address import StoreAddress, store_of
+from sluicegate.policy.store_address import StoreAddress, StoreAddressError, store_of
 from sluicegate.storage.errors import StoreError
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ class Reached:
         return address
 
     def connect(self) -> psycopg.Connection:
-        """Open a connection. Raises psycopg.Error."""
+        """Open a connection. Raises psycopg.Error, also where the password cannot be read, as while somebody changes its file."""
         import psycopg
 
-        address = self.address()
+        try:
+            address = self.address()
+        except StoreAddressError as e:
+            raise psycopg.OperationalError(str(e)) from e
         more: dict[str, Any] = {} if "connect_timeout" in address.parameters else {"connect_timeout": CONNECT_TIMEOUT_S}
         more |= {"application_name": f"sluicegate {self.name}", "tcp_user_timeout": SILENT_CONNECTION_MS, "keepalives_idle": 5}
         more |= {"keepalives_interval": 2, "keepalives_count": 3}
