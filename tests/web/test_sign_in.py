@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import hmac
 import json
 import re
 import sqlite3
@@ -911,6 +912,13 @@ def test_a_flood_from_many_addresses_takes_the_room_from_itself(site, monkeypatc
     for number in range(8):
         ask_from(f"192.0.2.{number}")
     assert site.poll(person).status_code == 200
+
+
+def test_whoever_reads_the_store_cannot_try_out_all_user_codes(site):
+    code = site.ask()["user_code"]
+    with sqlite3.connect(site.folder / "state" / "sign_ins.db") as conn:
+        ((kept,),) = conn.execute("SELECT user_code FROM sign_in_requests")
+    assert kept == hmac.digest(CLIENT_SECRET.encode(), code.encode(), "sha256").hex()
 
 
 def test_a_users_oldest_sign_ins_end_when_there_are_too_many(site, monkeypatch):

@@ -1,11 +1,13 @@
 """Device requests (RFC 8628): a client without a browser has asked for tokens, and waits until a person approves it in one.
 
 The client knows its request by the device code, the person by the user code. The store knows the hashes of both, so the time of
-a look-up tells nothing about valid ones, and what is for the client is sealed for whoever has the device code. Methods block.
+a look-up tells nothing about valid ones, and what is for the client is sealed for whoever has the device code. A user code is so
+short that its hash alone could be reversed within its lifetime, so a secret of the gateways is hashed with it. Methods block.
 """
 
 from __future__ import annotations
 
+import hmac
 from typing import Literal, NamedTuple
 
 from sluicegate.addresses import limited_as
@@ -53,23 +55,23 @@ class DeviceRequests:
     def __init__(self, store: SignInStore) -> None:
         self._store = store
 
-    def begin(self, source: str, client: str, now: int) -> Codes:
-        """Return the codes of a new request. Raises TooManyError or SignInsAwayError."""
+    def begin(self, source: str, client: str, now: int, secret: str | None = None) -> Codes:
+        """Return the codes of a new request; ``secret`` is one that all gateways have. Raises TooManyError or SignInsAwayError."""
         device_code = new_token()
         waiting = Waiting(digest_of(device_code), source, client, now)
         while True:
             user_code = new_user_code()
-            about = (digest_of(user_code), limited_as(source), now + LIFETIME_MS, INTERVAL_S, public_key_of(device_code))
+            about = (_digest(user_code, secret), limited_as(source), now + LIFETIME_MS, INTERVAL_S, public_key_of(device_code))
             if self._store.ask(NewRequest(waiting, *about), MAX_REQUESTS, MAX_PER_SOURCE):
                 return Codes(device_code, user_code)
 
-    def guess(self, user_code: str | None, source: str, now: int) -> int | Waiting | None:
+    def guess(self, user_code: str | None, source: str, now: int, secret: str | None = None) -> int | Waiting | None:
         """Return the request with this user code that waits for a person; None where there is none.
 
         Returns the milliseconds that this address has to wait first, where too many wrong codes came from it.
         Raises SignInsAwayError.
         """
-        return self._store.guess(limited_as(source), digest_of(user_code) if user_code is not None else None, now)
+        return self._store.guess(limited_as(source), _digest(user_code, secret) if user_code is not None else None, now)
 
     def poll(self, device_code: str, now: int) -> Answer:
         """Answer a client that asks how its request does. Raises SignInsAwayError.
@@ -103,3 +105,7 @@ class DeviceRequests:
     def forget(self, request: Waiting) -> None:
         """Delete a request, whatever was decided. Raises SignInsAwayError."""
         self._store.forget(request.device)
+
+
+def _digest(user_code: str, secret: str | None) -> bytes:
+    return hmac.digest((secret or "").encode(), user_code.encode(), "sha256")

@@ -106,7 +106,7 @@ async def _send(request: ApiRequest) -> Response:
     oidc, services, now = oidc_of(request), request.services, request.services.clock()
     _require_own_page(request)
     source, code = source_of(request), user_code_of(request.body.get("user_code") or "")
-    waiting = await request.run_in_thread(lambda: services.sign_ins.devices.guess(code, source, now))
+    waiting = await request.run_in_thread(lambda: services.sign_ins.devices.guess(code, source, now, oidc.client_secret))
     if waiting is None or isinstance(waiting, int):
         count_unknown(request)
     if isinstance(waiting, int):

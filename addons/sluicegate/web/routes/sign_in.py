@@ -166,8 +166,9 @@ async def _authorize(request: ApiRequest) -> ApiResponse | Response:
     source, devices = source_of(request), services.sign_ins.devices
     if not _has_left(request):
         return _too_many_unknown()
+    asked = source, client[:MAX_CLIENT_CHARACTERS], services.clock(), oidc.client_secret
     try:
-        codes = await request.run_in_thread(lambda: devices.begin(source, client[:MAX_CLIENT_CHARACTERS], services.clock()))
+        codes = await request.run_in_thread(lambda: devices.begin(*asked))
     except TooManyError:
         count_unknown(request)
         return oauth_error(429, "slow_down", "Too many clients are waiting to sign in", {"retry-after": str(RETRY_AFTER_S)})
