@@ -25,7 +25,7 @@ from runtime.network.upstream_proxy import dialling_through_proxies
 from runtime.options import exit_with_error
 from runtime.resources import size_limits
 from runtime.resources.descriptors import accepting_gently
-from runtime.streams import fast_streams, joined_pieces
+from runtime.streams import fast_streams, http2_frames, joined_pieces
 from runtime.trailers import without_trailers
 from sluicegate.workers.worker import this_worker
 
@@ -103,6 +103,14 @@ PATCHES = (
         ),
         on_mismatch="refuse",
         without_it="an upstream whose headers never end would fill the memory",
+    ),
+    Patch(
+        name="http2_windows",
+        owner="mitmproxy.proxy.layers.http._http_h2:BufferedH2Connection",
+        known={"send_data": ("self", "stream_id", "data", "end_stream", "pad_length")},
+        replacements=lambda owner: {"send_data": http2_frames.waiting_for_windows(owner.send_data)},
+        on_mismatch="degrade",
+        without_it="an answer loses a part where its client takes back what it let us send over HTTP/2",
     ),
     Patch(
         # The other errors are written by our own layers; this one comes before there is a request.

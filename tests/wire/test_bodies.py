@@ -268,7 +268,7 @@ def test_a_tls_greeting_that_cannot_be_parsed_is_ended_and_not_quoted(edge):
     assert edge.proxied().status == 200
 
 
-ROOM_FOR_LITTLE = "from runtime import size_limits\nsize_limits.MAX_HELD_BYTES = 8 << 20\n"
+ROOM_FOR_LITTLE = "from runtime.resources import size_limits\nsize_limits.MAX_HELD_BYTES = 8 << 20\n"
 
 
 def test_large_bodies_of_all_callers_together_take_so_much_memory_and_no_more(gateway, provider, tmp_path):

@@ -151,7 +151,9 @@ def idle(scene: Scene) -> Observation:
 
 
 SPARED_S = 50
-PATIENT = f"from runtime import idle_connections\nidle_connections.SPARED_S, idle_connections.SILENCE_S = {SPARED_S}, 500\n"
+PATIENT = (
+    f"from runtime.resources import idle_connections\nidle_connections.SPARED_S, idle_connections.SILENCE_S = {SPARED_S}, 500\n"
+)
 """Otherwise a client that a busy machine keeps for half a second from sending its request is taken for one that sends none."""
 
 

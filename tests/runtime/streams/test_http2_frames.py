@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.events import DataReceived
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
-from runtime.streams.http2_frames import data_frame, lacking
+from runtime.streams.http2_frames import data_frame, lacking, waiting_for_windows
 
 HEAD = [(":status", "200")]
 WINDOW = 100
@@ -84,3 +85,26 @@ def test_this_h2_fits_and_another_would_be_noticed(monkeypatch):
     assert lacking() is None
     monkeypatch.setattr("runtime.streams.http2_frames.H2Stream", lambda *_: object())
     assert lacking() == "h2's object.outbound_flow_control_window"
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_comes_while_a_client_has_taken_its_window_back_waits(monkeypatch, ends):
+    monkeypatch.setattr(BufferedH2Connection, "send_data", waiting_for_windows(BufferedH2Connection.send_data))
+    client, server = answering()
+    before = client.receive_data(data_frame(server, 1, b"a" * 60) or b"")
+    client.update_settings({4: 10})
+    server.receive_data(client.data_to_send())
+    client.receive_data(server.data_to_send())
+    assert windows(server)[1] == -50
+    if not ends:
+        assert data_frame(server, 1, b"b" * 30) is None
+        server.send_data(1, b"b" * 30)
+        server.send_data(1, b"c" * 20_000)
+    server.end_stream(1)
+    assert server.data_to_send() == b""
+    client.update_settings({4: 1 << 16})
+    server.receive_data(client.data_to_send())
+    events = [*before, *client.receive_data(server.data_to_send())]
+    received = b"".join(event.data for event in events if isinstance(event, DataReceived))
+    assert received == b"a" * 60 + (b"" if ends else b"b" * 30 + b"c" * 20_000)
+    assert [type(event).__name__ for event in events][-1] == "StreamEnded"
