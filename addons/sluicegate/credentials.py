@@ -60,7 +60,7 @@ PROJECT_PASSWORD = b"project="
 MAX_PIECES = 2_000
 """Parts of one request's values that are compared, a microsecond each; a long one counts as more."""
 
-_BYTES_PER_PART = 4_096
+_BYTES_PER_PART = 1_024
 """Bytes of a part beyond which it counts as another one: it is copied and hashed as a whole."""
 
 _MAX_REMEMBERED = 4_096

@@ -475,6 +475,17 @@ def test_what_waits_is_bounded(site, monkeypatch):
     assert queue.dropped == 2
 
 
+def test_the_end_of_the_gateway_waits_for_no_queue(site, monkeypatch):
+    """Whoever fills it shortly before would hold up everybody's restart."""
+    queue, times = site.telemetry.comparison, iter(range(0, 100, 2))
+    queue._thread = NoThread()
+    monkeypatch.setattr(queue, "_monotonic", lambda: next(times))
+    for number in range(5):
+        queue.add(intake.Batch("vk-alice", bytes([number]), [Report("events", SESSION, MODEL, (1, 1, 1, 1, 1))], NOW))
+    queue.step(is_last=True)
+    assert (queue.unmatched, queue.dropped) == (1, 4)
+
+
 def test_what_is_kept_is_bounded_and_is_deleted_with_its_records_and_its_user(site, tmp_path, monkeypatch):
     monkeypatch.setattr("sluicegate.client_telemetry.report_file.MAX_ROWS", 3)
     monkeypatch.setattr("sluicegate.client_telemetry.report_file._TRIMMED_EVERY", 2)

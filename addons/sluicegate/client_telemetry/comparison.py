@@ -21,6 +21,9 @@ MAX_QUEUED, MAX_QUEUED_REPORTS = 1_000, 20_000
 
 INTERVAL_S = 0.5
 
+END_S = 3.0
+"""Longest time that the end of the gateway waits for what is left to be compared."""
+
 DELAY_MS = 3_000
 """How long a report waits, for the records that workers pass on to each other; calls that ended after it came don't count."""
 
@@ -61,15 +64,19 @@ class Comparison:
         clock: Callable[[], int],
         spend: Callable[[str, float], None] = lambda _key, _seconds: None,
         cpu_s: Callable[[], float] = time.thread_time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``clock`` returns epoch milliseconds; ``spend`` takes the processor seconds that a key's report took, by ``cpu_s``."""
+        """``clock`` returns epoch milliseconds; ``spend`` takes the processor seconds that a key's report took, by ``cpu_s``.
+
+        ``monotonic`` returns seconds.
+        """
         self.file = file
         self.by_client: dict[tuple[str, str], Figures] = {}
         self.by_gateway: dict[tuple[str, str], Figures] = {}
         """By model and source, what clients have reported and what our records say of the same sessions."""
         self.matched = self.unmatched = self.repeated = self.dropped = 0
         """Reports by what became of them: compared, of calls that we have no record of, sent a second time, not compared."""
-        self._records, self._clock, self._spend, self._cpu_s = records, clock, spend, cpu_s
+        self._records, self._clock, self._spend, self._cpu_s, self._monotonic = records, clock, spend, cpu_s, monotonic
         self._queue: deque[Batch] = deque()
         self._queued = 0
         self._lock, self._working = threading.Lock(), threading.Lock()
@@ -89,12 +96,16 @@ class Comparison:
             self._thread.start()
 
     def step(self, *, is_last: bool = False) -> None:
-        """Compare what has waited long enough, or all of it. Never raises."""
+        """Compare what has waited long enough, or all of it for which there is time. Never raises."""
         with self._working:
+            end = self._monotonic() + END_S
             while self._queue and (is_last or self._queue[0].at + DELAY_MS <= self._clock()):
                 with self._lock:
                     batch = self._queue.popleft()
                     self._queued -= len(batch.reports)
+                if is_last and self._monotonic() >= end:
+                    self.dropped += len(batch.reports)
+                    continue
                 began = self._cpu_s()
                 try:
                     self._compare(batch)

@@ -52,6 +52,9 @@ def decompressed(body: bytes, encoding: str) -> bytes:
             raise MalformedError("the body is not gzip") from e
         if not reader.eof and len(found) <= MAX_BYTES:
             raise MalformedError("the body's gzip ends early")
+        if reader.unused_data:
+            # Some would read it as more of the body, and others stop.
+            raise MalformedError("the body has something after its gzip")
     else:
         raise MalformedError(f"content-encoding {encoding[:40]!r} is not supported, send gzip or none")
     if len(found) > MAX_BYTES:
