@@ -78,7 +78,7 @@ class ClientTelemetry:
         self._secrets: tuple[Policy, Any] | None = None
 
     def receive(self, sent: Sent) -> Answer:
-        """Return the answer to a request. Blocking: reading one takes tenths of a second, searching one for keys up to some seconds."""
+        """Return the answer to a request. Blocking, for some seconds where a large one is searched for keys."""
         media_type = answers.JSON if sent.content_type == answers.JSON else answers.PROTOBUF
         answer, result = self._paced(sent, media_type)
         self.requests[sent.signal, result] += 1
