@@ -582,6 +582,24 @@ def test_a_session_of_the_dashboard_is_one_at_every_node(fleet, trio):
         assert node.sessions.find(session, node.clock(), "/s") is None
 
 
+def test_a_session_that_was_made_up_changes_nothing_and_is_not_remembered(fleet):
+    a = fleet.node()
+    session = a.sessions.open(b"h" * 32, a.clock())
+    head = fleet.rows("sign_in_head")
+    a.sessions.close("made-up")
+    assert fleet.rows("sign_in_head") == head
+    fleet.wires[0].is_cut = True
+    for number in range(5):
+        a.sessions.close(f"made-up-{number}")
+    a.sessions.close(session)
+    assert len(a.sessions._to_close) == 1
+    fleet.wires[0].is_cut = False
+    fleet.later(MINUTE)
+    a.hear()
+    assert fleet.rows("dashboard_sessions") == []
+    assert not a.sessions._to_close
+
+
 def test_what_a_person_may_do_changes_at_every_node_when_they_sign_in_again(fleet, trio):
     a, b, _ = trio
     b.hear()

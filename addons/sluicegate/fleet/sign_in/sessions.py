@@ -79,13 +79,14 @@ class FleetSessions(Sessions):
         self._sign_ins.read(lambda: self._sign_ins.store.session(key), lambda found: self._keep(key, found))
 
     def close(self, session_id: str, path: str = "") -> None:
-        """End a session."""
+        """End a session: in the store too, at once or as soon as that answers again."""
         key = session_digest(session_id, path)
-        self._known.pop(key, None)
-        if len(self._to_close) < MAX_SESSIONS:
+        if self._known.pop(key, None) is not None and len(self._to_close) < MAX_SESSIONS:
             self._to_close.add(key)
         with suppress(SignInsAwayError):
-            self._close_all()
+            self._sign_ins.store.close_session(key, self._clock())
+            # Only what was known here is tried again: anybody can send an id that they have made up.
+            self._to_close.discard(key)
 
     def _keep(self, key: bytes, session: KnownSession | None) -> None:
         self._known.pop(key, None)
