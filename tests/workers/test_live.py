@@ -26,6 +26,8 @@ class Worker:
         self.part = LiveOfWorkers(number, state_dir, self.calls)
         self.name = f"host-{number}"
         self.part.start()
+        # Takes the number of the descriptor by which the socket's folder was named.
+        self.other_file = (state_dir / f"other-{number}").open("wb")
 
     def begin(self, call_id: str) -> Any:
         call = Call(id=call_id, started_at=1, provider="anthropic", kind="messages")
@@ -71,5 +73,7 @@ def test_calls_of_another_worker_begin_and_end_here_and_end_with_it(tmp_path: Pa
             assert await next_of(events) == ("ended", "call_cut", "host-2", "interrupted")
         assert one.calls.elsewhere == {}
         one.part.close()
+        for worker in (one, other):
+            worker.other_file.close()
 
     asyncio.run(run())

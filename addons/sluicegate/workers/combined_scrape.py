@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import socket
 import threading
@@ -23,7 +22,7 @@ import orjson
 from sluicegate.atomic_write import locked, write_private
 from sluicegate.background import low_priority, paced
 from sluicegate.workers.metric_sums import Counts, counters_of, summed
-from sluicegate.workers.sockets import address_of, numbers_of
+from sluicegate.workers.sockets import address_of, listener_at, numbers_of
 from sluicegate.workers.worker import metrics_memory
 
 logger = logging.getLogger("sluicegate")
@@ -34,7 +33,7 @@ TIMEOUT_S = 3.0
 """How long a worker may take to answer another."""
 
 WORK_TIMEOUT_S = 0.5
-"""The same for what is under way: one that hangs is not to hold up whoever asks how the gateway does."""
+"""The same for what is under way: a worker that hangs must not hold up a health check."""
 
 PUBLIC, ALL, CACHE, WORK = b"public\n", b"all\n", b"cache\n", b"work\n"
 """What is asked for: metrics without names, metrics with them, what the caches did, or what is under way."""
@@ -65,19 +64,13 @@ class Scrape:
         """Answer the other workers from now on, in a thread."""
         if self._listener is not None:
             return
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with address_of(self._state_dir, self._number, SOCKET) as address:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
-                listener.bind(address)
-                os.chmod(address, 0o600)
-            listener.listen(8)
+            listener = listener_at(self._state_dir, self._number, SOCKET)
         except OSError as e:
             # Other workers do without this one's figures; calls do not depend on it.
             logger.warning("The figures of worker %d will be missing from others' metrics: %s", self._number, e)
-            listener.close()
             return
+        listener.listen(8)
         self._listener = listener
         threading.Thread(target=self._serve, args=(listener,), name="sluicegate-scrape", daemon=True).start()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from contextlib import aclosing
 from pathlib import Path
@@ -19,14 +18,14 @@ import orjson
 from sluicegate.calls.live_calls import LiveCalls
 from sluicegate.calls.record import DETAIL_COLUMNS
 from sluicegate.values import Outcome
-from sluicegate.workers.sockets import address_of, numbers_of
+from sluicegate.workers.sockets import address_of, listener_at, numbers_of
 
 logger = logging.getLogger("sluicegate")
 
 SOCKET = "live.sock"
 
 HEARTBEAT_S, RETRY_S = 3.0, 1.0
-"""After which silence a line is sent, so that a listener that has left is noticed; and the pause before one is asked again."""
+"""Seconds of silence after which a line is sent, so that a listener that has left is noticed; and of the pause before a retry."""
 
 LINE_BYTES = 1 << 20
 """Most bytes of one event."""
@@ -47,19 +46,14 @@ class LiveOfWorkers:
         """Tell other workers of calls here, when they ask."""
         if self._listener is not None:
             return
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with address_of(self._state_dir, self._number, SOCKET) as address:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
-                listener.bind(address)
-                os.chmod(address, 0o600)
+            listener = listener_at(self._state_dir, self._number, SOCKET)
         except OSError as e:
             logger.warning("Calls of worker %d are not among the live calls that others show: %s", self._number, e)
-            listener.close()
             return
         self._listener = listener
-        self._server = asyncio.create_task(asyncio.start_unix_server(self._send_events, sock=listener))
+        # Not by ``start_unix_server``: it looks for the socket's path, which leads through a descriptor that is closed by then.
+        self._server = asyncio.create_task(asyncio.start_server(self._send_events, sock=listener))
 
     def close(self) -> None:
         """Tell nobody any more."""
