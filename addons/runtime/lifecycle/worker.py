@@ -116,7 +116,7 @@ class WorkerPart(Addon):
 def is_over(client_id: str, handler: Any, notified: dict[str, float]) -> bool:
     """Return whether a connection has no request under way, and none is to be expected.
 
-    Of HTTP/2 the client is told first; ``told`` has when, on the clock that is never set.
+    An HTTP/2 client is told first; ``notified`` has when, in seconds of the monotonic clock.
     """
     layers = http_layers.get(client_id)
     if client_id in in_flight or (layers and layers[-1].streams):
