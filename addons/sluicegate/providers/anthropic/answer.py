@@ -133,8 +133,8 @@ class MessagesUsage(UsageReader):
         usage = value.get("usage")
         self._report(usage, is_start=True)
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
-        count = parse_count(usage.get("output_tokens", 0)) if isinstance(usage, dict) else None
-        self._is_counted, self._counted_output = is_whole and count is not None, count or 0
+        if is_whole:
+            self._note_output(usage if isinstance(usage, dict) else {})
         self._is_judged = False
 
     def _note_model(self, model: Any) -> None:
@@ -155,7 +155,12 @@ class MessagesUsage(UsageReader):
         # Streams have three; whoever sends thousands is not worth keeping them all.
         if len(self._reports) > 16:
             self._reports = [merge(self._reports)]
-        if is_start or usage.get("output_tokens") is None:
+        if not is_start:
+            self._note_output(usage)
+
+    def _note_output(self, usage: Fields) -> None:
+        """Note what a usage object, other than that of the start, says of the output."""
+        if usage.get("output_tokens") is None:
             return
         count = parse_count(usage["output_tokens"])
         if count is None:

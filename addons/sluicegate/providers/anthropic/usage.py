@@ -59,8 +59,9 @@ def _merge_details(merged: Fields, new: Fields) -> None:
     split, total = new.get("cache_creation"), new.get("cache_creation_input_tokens")
     if not isinstance(split, dict) or not any(split.get(n) for n in _SPLIT):
         new.pop("cache_creation", None)
-        if total is not None and total != merged.get("cache_creation_input_tokens"):
-            # The split that was seen belongs to another total.
+        before = parse_count(merged.get("cache_creation_input_tokens")) or 0
+        if total is not None and (parse_count(total) or 0) < before:
+            # The split that was seen is of more than was written.
             merged.pop("cache_creation", None)
     old, counts = merged.get("server_tool_use"), new.get("server_tool_use")
     if isinstance(old, dict) and isinstance(counts, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.providers.anthropic.answer import MessagesUsage
+from sluicegate.providers.anthropic.usage import merge
 
 _METRICS = "amazon-bedrock-invocationMetrics"
 
@@ -26,6 +27,12 @@ class BedrockUsage(MessagesUsage):
     def _note_message(self, kind: str, value: dict[str, Any]) -> None:
         super()._note_message(kind, value)
         metrics = value.get(_METRICS)
-        if isinstance(metrics, dict) and not self._is_counted:
+        if not isinstance(metrics, dict):
+            return
+        counts = {name: metrics.get(written) for name, written in _COUNTS.items()}
+        if not self._is_counted:
             # The model's own count of its output has not come.
-            self._report({name: metrics.get(written) for name, written in _COUNTS.items()})
+            self._report(counts)
+        elif not any(merge(self._reports).get(name) for name in counts if name != "output_tokens"):
+            # Nor has any of its input.
+            self._report(counts | {"output_tokens": None})

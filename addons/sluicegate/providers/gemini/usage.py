@@ -58,7 +58,7 @@ class TokenCounts(ReportedCounts):
             self._has_other_rates = True
         tier, traffic = self._tier_fields = metadata.get("serviceTier"), metadata.get("trafficType")
         if isinstance(tier, str):
-            self._service_tier = tier.lower()[:64]
+            self._service_tier = tier.lower().removeprefix("service_tier_")[:64]
         elif isinstance(traffic, str):
             self._service_tier = _TIERS.get(traffic)
 

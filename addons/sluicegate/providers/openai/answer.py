@@ -112,10 +112,11 @@ class OpenAIUsage(UsageReader):
         if isinstance(response, dict):
             self._tools.note_response(response)
             self._note_fields(response)
+        self._note_reports(value)
         match kind:
             case "response.created" | "response.in_progress" | "response.queued":
                 self._is_counted = False
-            case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
+            case "response.completed" | "response.done" | "response.incomplete" | "response.failed" | "response.cancelled":
                 self.finished = True
                 self.is_truncated = kind == "response.incomplete"
                 if kind == "response.failed":
