@@ -131,10 +131,8 @@ class MessagesUsage(UsageReader):
         # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
         self._attempts_with_output.clear()
         usage = value.get("usage")
-        self._report(usage, is_start=True)
+        self._report(usage, is_start=not is_whole)
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
-        if is_whole:
-            self._note_output(usage if isinstance(usage, dict) else {})
         self._is_judged = False
 
     def _note_model(self, model: Any) -> None:
@@ -155,12 +153,7 @@ class MessagesUsage(UsageReader):
         # Streams have three; whoever sends thousands is not worth keeping them all.
         if len(self._reports) > 16:
             self._reports = [merge(self._reports)]
-        if not is_start:
-            self._note_output(usage)
-
-    def _note_output(self, usage: Fields) -> None:
-        """Note what a usage object, other than that of the start, says of the output."""
-        if usage.get("output_tokens") is None:
+        if is_start or usage.get("output_tokens") is None:
             return
         count = parse_count(usage["output_tokens"])
         if count is None:

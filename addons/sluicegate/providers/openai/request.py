@@ -119,7 +119,7 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
     if _does_more(request):
         # How often it reads and writes is not documented; both are billed.
         builder.loops = builder.writes_freely = True
-    builder.name_models(request.models(JUDGED_APART), request.problems)
+    builder.name_models((*request.models(JUDGED_APART), *_models_of_form(request)), request.problems)
     fallbacks = _fallbacks(request)
     body_type = None if api is None or searches else _read_as(request, api.text)
     images = payload_bytes = 0
@@ -144,6 +144,12 @@ def read_request(body: bytes, path: str) -> RequestFacts | str:
         extent=builder.extent(*output)._replace(image_tokens=0 if body_type is not None else _image_tokens(request, model)),
         members=request.written,
     )
+
+
+def _models_of_form(request: RequestBody) -> list[str]:
+    """Return the models that are named where the answer's form is said; in its schema ``model`` is a field of the answer."""
+    holders = [request.child(name) for name in ("response_format", "text") if len(request.raw(name)) <= MAX_OBJECT_BYTES]
+    return [name for holder in holders for name in holder.models(("json_schema", "schema", "format"))]
 
 
 def _fallbacks(request: RequestBody) -> tuple[str, ...]:

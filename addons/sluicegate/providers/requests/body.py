@@ -124,10 +124,10 @@ class Members:
         return self._object(raw, names[0])
 
     def children(self, *names: str) -> list[Members]:
-        """Return the objects in a field that holds a list of them, such as ``tools``."""
+        """Return the objects in a field that holds a list of them, such as ``tools``, or one of them alone."""
         raw = self.raw(*names)
         if not raw.startswith(b"["):
-            return []
+            return [self.child(*names)] if raw.startswith(b"{") else []
         items = _LIST_DECODER.decode(raw)
         self.problems.objects += len(items)
         if self.problems.objects > MAX_TOOLS:
