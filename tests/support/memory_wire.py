@@ -27,6 +27,7 @@ from OpenSSL import SSL
 from runtime.layers import GatewayHttpLayer
 from runtime.network.client_tls import GatewayClientTLSLayer
 from runtime.resources import release_memory
+from support.server_records import ALERT, CLOSE_NOTIFY, DATA, ServerRecords
 
 REQUEST = b'{"x":1}'
 HIGH_WATER, BACKLOG = 64 << 10, 100 << 10
@@ -135,7 +136,15 @@ class Tls:
     def __init__(self, context: ssl.SSLContext, send: Callable[[bytes], None], received: Callable[[bytes], None], name: str | None):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.object = context.wrap_bio(self.incoming, self.outgoing, server_side=name is None, server_hostname=name)
-        self.send, self.received, self.is_up = send, received, False
+        self.context, self.send, self.received, self.is_up = context, send, received, False
+        self.records: ServerRecords | None = None
+        """Makes the records that are sent from now on, in the place of Python's TLS."""
+
+    def by_hand(self) -> ServerRecords:
+        """Make records by hand from now on."""
+        if self.records is None:
+            self.records = ServerRecords(self.context, self.object)
+        return self.records
 
     def feed(self, data: bytes) -> None:
         """Read what has come."""
@@ -153,11 +162,15 @@ class Tls:
 
     def encrypt(self, data: bytes) -> bytes:
         """Return data as a record."""
+        if self.records is not None:
+            return self.records.record(DATA, data)
         self.object.write(data)
         return self.outgoing.read()
 
     def ending(self) -> bytes:
         """Return the message that TLS ends with."""
+        if self.records is not None:
+            return self.records.record(ALERT, CLOSE_NOTIFY)
         try:
             self.object.unwrap()
         except ssl.SSLError:

@@ -27,13 +27,13 @@ from mitmproxy.proxy.layers.http import (
     HttpStream,
 )
 from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
-from OpenSSL import SSL
 
 from flow import Addon, services
 from runtime.connections import connection_handlers
-from runtime.streams import chunk_framing, http2_frames
+from runtime.streams import chunk_framing, http2_frames, tls_records
 from runtime.streams.chunk_framing import stock_reader
 from runtime.streams.short_way import Route, Upstream, http2_sender, plain_sender
+from runtime.streams.tls_records import Decryption
 
 logger = logging.getLogger("sluicegate")
 
@@ -62,7 +62,7 @@ class FastStreams(Addon):
     def running(self) -> None:
         """Begin, where all that is needed is there."""
         super().running()
-        missing = chunk_framing.lacking() or http2_frames.lacking() or lacking()
+        missing = chunk_framing.lacking() or http2_frames.lacking() or tls_records.lacking() or lacking()
         FastStreams.fits = missing is None
         if missing is not None:
             logger.warning("Answers are streamed the general, slower way, because this version lacks %s", missing)
@@ -96,8 +96,6 @@ def lacking() -> str | None:
         (ConnectionHandler.server_event, ["self", "event"]),
         (ServerTLSLayer.receive_data, ["self", "data"]),
         (ClientTLSLayer.send_data, ["self", "data"]),
-        (SSL.Connection.recv, ["self", "bufsiz", "flags"]),
-        (SSL.Connection.bio_write, ["self", "buf"]),
         (TimeoutWatchdog.register_activity, ["self"]),
     ]
     for function, parameters in wanted:
@@ -177,7 +175,7 @@ def obstacle(stream: Any) -> str | None:
     if client.state != client.read_body:
         # It has ended meanwhile.
         return None
-    tls = above[0].tls if isinstance(above[0], ServerTLSLayer) else None
+    tls = Decryption(above[0].tls) if isinstance(above[0], ServerTLSLayer) else None
     return start(stream, http.connections[context.client], client, tls, encrypting(context.layers[:depth], context.client))
 
 

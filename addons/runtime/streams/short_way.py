@@ -20,15 +20,12 @@ from typing import Any
 from h11._readers import ChunkedReader, ContentLengthReader
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HttpStream, ResponseData
-from OpenSSL import SSL
 
 from runtime.streams.chunk_framing import read_only_chunk, read_pieces, stock_reader
 from runtime.streams.http2_frames import data_frame
+from runtime.streams.tls_records import MAX_RECORD_BYTES, Decryption, encryption
 
 logger = logging.getLogger("sluicegate")
-
-MAX_RECORD_BYTES = 16 << 10
-"""Bytes that a record of TLS carries at most."""
 
 unfinished: set[asyncio.Task[None]] = set()
 """Events handed to mitmproxy that wait for their turn; asyncio itself would let the garbage collector take them."""
@@ -88,12 +85,12 @@ def reset(transport: asyncio.WriteTransport) -> None:
 
 def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:
     """Return what sends a piece to a client of HTTP/1, given its payload and its framed bytes; TLS from the inside out."""
-    write = writer.transport.write
+    write, encryptions = writer.transport.write, [encryption(layer) for layer in tls_layers]
 
     def send(payload: bytes, framed: bytes) -> None:
         data = framed if is_framed else payload
-        for layer in tls_layers:
-            data = b"".join([command.data for command in layer.send_data(data)])
+        for encrypt in encryptions:
+            data = encrypt(data)
         write(data)
 
     return send
@@ -104,6 +101,7 @@ def http2_sender(
 ) -> Callable[[bytes, bytes], None]:
     """Return what sends a piece to a client of HTTP/2, as a part of its stream with this number."""
     write, connection = writer.transport.write, server.h2_conn
+    encryptions = [encryption(layer) for layer in tls_layers]
 
     def send(payload: bytes, framed: bytes) -> None:
         data = data_frame(connection, number, payload)
@@ -113,9 +111,9 @@ def http2_sender(
             # What our layer notes of a piece that mitmproxy sends.
             server.frame_credit.earn(len(payload))
             server.flow_control.add(number, len(payload))
-        for layer in tls_layers:
-            data = b"".join([command.data for command in layer.send_data(data)])
         if data:
+            for encrypt in encryptions:
+                data = encrypt(data)
             write(data)
 
     return send
@@ -130,8 +128,8 @@ class Route:
     """mitmproxy's handler of the client's connection."""
     client: Any
     """Its ``Http1Client`` of the provider."""
-    tls: Any
-    """The provider's TLS connection; None where there is none."""
+    tls: Decryption | None
+    """Decrypts what the provider sends; None where it does not encrypt."""
     send: Callable[[bytes, bytes], None]
     """Sends a piece to the client, given its payload and its framed bytes."""
     reads: Counter[str]
@@ -168,9 +166,12 @@ class Route:
             self.reads[why] += 1
             return data
         if self.tls is not None:
-            self.carry_records(data)
+            self.carry_records(self.tls, data)
             return b""
-        end = self.pass_on(data)
+        if (found := self.read(data)) is None:
+            return data
+        payload, framed, end = found
+        self.forward(payload, framed)
         return b"" if end == len(data) else data[end:]
 
     def obstacle(self) -> str | None:
@@ -190,53 +191,68 @@ class Route:
             return "slow_client"
         return None
 
-    def pass_on(self, data: bytes) -> int:
-        """Pass pieces on as they were framed; return up to where. The rest is the answer's end, or an error, or half a line."""
-        payload, framed, end = data, data, len(data)
+    def read(self, data: bytes) -> tuple[bytes, bytes, int] | None:
+        """Return pieces as payload and as they were framed, and up to where; None if none is plain.
+
+        The rest is the answer's end, or an error, or half a line.
+        """
         if self.is_chunked:
             # Nearly always a read brings one chunk.
             only = read_only_chunk(self.body, data)
             if only is not None:
-                payload = only
-            elif (found := read_pieces(self.body, data)) is not None:
-                payload, framed, end = found
-            else:
-                self.reads["rest"] += 1
-                return 0
-        elif type(self.body) is ContentLengthReader:
-            if end >= self.body._remaining:
-                self.reads["rest"] += 1
-                return 0
-            self.body._remaining -= end
+                return only, data, len(data)
+            if (found := read_pieces(self.body, data)) is not None:
+                return found
+        elif type(self.body) is not ContentLengthReader:
+            return data, data, len(data)
+        elif len(data) < self.body._remaining:
+            self.body._remaining -= len(data)
+            return data, data, len(data)
+        self.reads["rest"] += 1
+        return None
+
+    def forward(self, payload: bytes, framed: bytes) -> None:
+        """Let the tap read pieces, and send them to the client."""
         self.reads["carried"] += 1
         self.tap(payload)
         self.send(payload, framed)
         self.watchdog.last_activity = time.time()
-        return end
 
-    def carry_records(self, data: bytes) -> None:
-        """Decrypt what has come and pass on each record. What cannot be passed on stays in TLS, where mitmproxy finds it."""
-        tls = self.tls
-        tls.bio_write(data)
-        try:
-            while True:
-                record = tls.recv(MAX_RECORD_BYTES, socket.MSG_PEEK)
-                end = self.pass_on(record)
-                if end:
-                    tls.recv(end)
-                if end < len(record):
-                    break
-        except SSL.WantReadError:
-            try:
-                # Hardly ever anything: an answer to a change of the keys.
-                self.upstream.write(tls.bio_read(MAX_RECORD_BYTES))
-            except SSL.WantReadError:
-                pass
-            return
-        except SSL.Error:
+    def carry_records(self, tls: Decryption, data: bytes) -> None:
+        """Decrypt what has come and pass it on, small records together. What cannot be passed on mitmproxy finds in TLS."""
+        tls.put(data)
+        held: list[tuple[bytes, bytes]] = []
+        size, is_all = 0, True
+        while is_all and (record := tls.peek()):
+            if (found := self.read(record)) is None:
+                is_all = False
+                break
+            payload, framed, end = found
+            tls.skip(end)
+            if held and size + len(framed) > MAX_RECORD_BYTES:
+                self.forward_all(held)
+                held, size = [], 0
+            held.append((payload, framed))
+            size += len(framed)
+            is_all = end == len(record)
+        if is_all and not tls.waits():
             # The end of TLS, or an error of it.
             self.reads["rest"] += 1
-        received = events.DataReceived(self.stream.context.server, b"")
-        task = asyncio.get_running_loop().create_task(self.handler.server_event(received))
-        unfinished.add(task)
-        task.add_done_callback(unfinished.discard)
+            is_all = False
+        if answer := tls.answer():
+            # To a change of the keys.
+            self.upstream.write(answer)
+        if held:
+            self.forward_all(held)
+        if not is_all:
+            received = events.DataReceived(self.stream.context.server, b"")
+            task = asyncio.get_running_loop().create_task(self.handler.server_event(received))
+            unfinished.add(task)
+            task.add_done_callback(unfinished.discard)
+
+    def forward_all(self, pieces: list[tuple[bytes, bytes]]) -> None:
+        """Forward what has come together, each part given as payload and as framed."""
+        if len(pieces) == 1:
+            self.forward(*pieces[0])
+        else:
+            self.forward(b"".join([payload for payload, _ in pieces]), b"".join([framed for _, framed in pieces]))

@@ -33,9 +33,14 @@ from support.certificates import server_context
 from support.fake_provider import sse
 from support.hypothesis_profiles import examples
 from support.memory_wire import REQUEST, MemoryWire, settle
+from support.server_records import ALERT, INTERNAL_ERROR, NOT_A_RECORD
 
 TEXT = b"".join(sse(text="Hello \r\n0\r\n\r\n"))
 CHUNKED, WITH_LENGTH, UNTIL_CLOSE = b"transfer-encoding: chunked", b"content-length: %d", b"connection: close"
+ODD = ("ticket", "keys", "keys, asking", "nothing")
+"""Records without data, see ``ServerRecords.odd``."""
+BREAKS = ("eof", "reset", "leaves", "alert", "not a record")
+"""What ends an answer before its time."""
 WINDOW, MAX_UNSENT = 200, 100
 """Bytes that an HTTP/2 client takes at first, and that may wait for it: so few that answers of these sizes exceed them."""
 
@@ -65,12 +70,19 @@ class Case:
     """How many turns of the loop are waited for after a piece, by the piece's number, in a circle; -1 until nothing moves."""
     joins_head: bool = False
     ending: str = ""
-    """What happens to the last answer: ``eof``, ``reset``, ``leaves`` after ``end_at`` of its pieces, or ``junk`` after it."""
+    """What happens to the last answer after ``end_at`` of its pieces: ``eof``, ``reset``, ``leaves``, or in TLS an ``alert`` or what
+    is ``not a record``; or ``junk`` after it."""
     end_at: int = 0
     stalled: tuple[int, ...] = ()
     """Numbers of pieces before which the client changes between reading and not reading."""
     recut: int = 0
-    """Bytes after which records of TLS are cut; 0 for whole records."""
+    """Bytes after which records of TLS are cut; 0 for whole reads, -1 for a cut after one more byte each time."""
+    record_bytes: int = 0
+    """Bytes of a piece in each record of TLS; 0 for all."""
+    between: tuple[str, ...] = ()
+    """What precedes a record of TLS, in a circle: see ``ServerRecords.odd``."""
+    ends_together: bool = False
+    """Whether the end of TLS comes in the same read as the last piece."""
     asks_early: bool = False
     at_once: bool = False
     """Whether hooks are over where mitmproxy asks for them, as the gateway's own are, which wait for nothing."""
@@ -127,6 +139,7 @@ def wires(tmp_path_factory):
     """Return what makes a case run one way or the other; the patches of answers are in place meanwhile."""
     folder = tmp_path_factory.mktemp("tls")
     server, public = server_context(folder)
+    server.keylog_filename = str(folder / "secrets")
     trust = ssl.create_default_context(cafile=str(public))
     files = str(folder / "server-with-key.pem")
     current: dict[str, Any] = {}
@@ -222,7 +235,9 @@ async def drive(wire: MemoryWire, case: Case) -> None:
             pieces.insert(0, head)
         if is_last and case.ending == "junk":
             pieces[-1] += b"HTTP/1.1 200 OK\r\n\r\nwhat nobody asked for"
-        until = min(case.end_at, len(pieces)) if is_last and case.ending in ("eof", "reset", "leaves") else len(pieces)
+        until = min(case.end_at, len(pieces)) if is_last and case.ending in BREAKS else len(pieces)
+        ends_whole = framing == UNTIL_CLOSE and case.ending in ("", "junk")
+        closes = is_last and (ends_whole or case.ending in ("eof", "alert", "not a record"))
         for n, piece in enumerate(pieces[:until]):
             if n in case.stalled:
                 slow = not slow
@@ -231,11 +246,10 @@ async def drive(wire: MemoryWire, case: Case) -> None:
                 wire.gives_window = not slow
             if n == 1 and case.asks_early and not is_last and wire.h2 is None:
                 wire.ask(number + 1)
-            send(wire, piece, case.recut)
+            send(wire, piece, case, n, is_end=closes and n == until - 1)
             await wait(case.turns[n % len(case.turns)] if case.turns else -1)
-        ends_whole = framing == UNTIL_CLOSE and case.ending in ("", "junk")
-        if is_last and (ends_whole or case.ending == "eof"):
-            close(wire)
+        if closes:
+            close(wire, case)
         elif is_last and case.ending == "reset":
             wire.provider.arrive("lost", ConnectionResetError("reset"))
         elif is_last and case.ending == "leaves":
@@ -257,17 +271,40 @@ async def wait(turns: int) -> None:
         await asyncio.sleep(0)
 
 
-def send(wire: MemoryWire, piece: bytes, recut: int) -> None:
+def send(wire: MemoryWire, piece: bytes, case: Case, number: int, *, is_end: bool) -> None:
     assert wire.provider is not None
-    if wire.provider_tls is not None:
-        piece = wire.provider_tls.encrypt(piece)
-    for at in range(0, len(piece), recut or len(piece)):
-        wire.provider.arrive("data", piece[at : at + (recut or len(piece))])
+    if (tls := wire.provider_tls) is not None:
+        if case.between or case.ending == "alert":
+            tls.by_hand()
+        size = case.record_bytes or len(piece)
+        records = []
+        for n, at in enumerate(range(0, len(piece), size), number):
+            if case.between:
+                records.append(tls.by_hand().odd(case.between[n % len(case.between)]))
+            records.append(tls.encrypt(piece[at : at + size]))
+        piece = b"".join(records)
+        if is_end and case.ends_together:
+            piece += tls_ending(wire, case)
+    if case.recut < 0:
+        at = number % (len(piece) - 1) + 1
+        reads = [piece[:at], piece[at:]]
+    else:
+        reads = [piece[at : at + (case.recut or len(piece))] for at in range(0, len(piece), case.recut or len(piece))]
+    for data in reads:
+        wire.provider.arrive("data", data)
 
 
-def close(wire: MemoryWire) -> None:
+def tls_ending(wire: MemoryWire, case: Case) -> bytes:
+    """Return the record that ends a case, or breaks it off."""
+    assert wire.provider_tls is not None
+    if case.ending == "alert":
+        return wire.provider_tls.by_hand().record(ALERT, INTERNAL_ERROR)
+    return NOT_A_RECORD if case.ending == "not a record" else wire.provider_tls.ending()
+
+
+def close(wire: MemoryWire, case: Case) -> None:
     assert wire.provider is not None
-    if wire.provider_tls is not None and (ending := wire.provider_tls.ending()):
+    if wire.provider_tls is not None and not case.ends_together and (ending := tls_ending(wire, case)):
         wire.provider.arrive("data", ending)
     wire.provider.arrive("eof")
 
@@ -308,7 +345,7 @@ def check(run: Any, case: Case) -> tuple[Seen, Seen]:
     fast, general = run(case, True), run(case, False)
     assert fast.logged == general.logged == []
     assert not general.reads
-    if case.ending in ("reset", "leaves", "eof") and (set(case.turns) - {-1} or case.stalled):
+    if case.ending in BREAKS and (set(case.turns) - {-1} or case.stalled):
         # What asyncio had not handed out when the connection was lost is lost to that way, and so is what waited for an HTTP/2
         # client's window when its stream was reset: how much that is depends on how far each way had come.
         for pair in zip(fast.tapped, general.tapped, strict=False):
@@ -340,6 +377,7 @@ def cases(draw: st.DrawFn) -> Case:
     found = tuple(draw(framed(is_last=n == count - 1)) for n in range(count))
     longest = max(len(body) for _, body in found)
     provider_tls = draw(st.booleans())
+    between = draw(st.lists(st.sampled_from(["", *ODD]), max_size=4)) if provider_tls and draw(st.booleans()) else []
     # Where a line of framing or an event begins or ends, and each byte around: most places to cut at are alike.
     edges = sorted({m.end() + n for _, body in found for m in re.finditer(b"\r\n|\n\n", body) for n in range(-3, 4)})
     return Case(
@@ -350,10 +388,13 @@ def cases(draw: st.DrawFn) -> Case:
         cuts=tuple(draw(st.lists(st.integers(1, longest) | st.sampled_from(edges), max_size=12))),
         turns=tuple(draw(st.lists(st.sampled_from([-1, -1, 0, 1, 2, 3, 5]), min_size=1, max_size=6))),
         joins_head=draw(st.booleans()),
-        ending=draw(st.sampled_from(["", "", "eof", "reset", "leaves", "junk"])),
+        ending=draw(st.sampled_from(["", "", "junk", *(BREAKS if provider_tls else BREAKS[:3])])),
         end_at=draw(st.integers(1, 14)),
         stalled=tuple(draw(st.lists(st.integers(1, 12), max_size=3, unique=True))),
-        recut=draw(st.sampled_from([0, 0, 1, 7, 100])) if provider_tls else 0,
+        recut=draw(st.sampled_from([0, 0, -1, 1, 7, 100])) if provider_tls else 0,
+        record_bytes=draw(st.sampled_from([0, 0, 1, 30, 200])) if provider_tls else 0,
+        between=tuple(between),
+        ends_together=draw(st.booleans()),
         asks_early=draw(st.booleans()),
         at_once=draw(st.booleans()),
     )
@@ -389,6 +430,66 @@ def test_each_byte_may_come_alone(wires, over, client_tls, provider_tls, framing
     assert fast.usage[0][1]
     assert fast.streams == {("fast", ""): 1}
     assert fast.reads["carried"] > 500
+
+
+@pytest.mark.parametrize("client_tls", [False, True], ids=["in clear", "in TLS"])
+@pytest.mark.parametrize("recut", [-1, 0], ids=["cut", "whole"])
+@pytest.mark.parametrize(
+    "between", [(), ODD, *((what,) for what in ODD)], ids=lambda between: " and ".join(between) or "data alone"
+)
+def test_records_come_alike_whatever_comes_between_them(wires, between, recut, client_tls):
+    """Each is cut after one more byte than the one before, and the client's next request is read by the keys of then."""
+    answer = FRAMED["chunked"]
+    case = Case("HTTP/1.1", client_tls, True, (answer, answer), cuts=tuple(range(8, 900, 8)), between=between, recut=recut)
+    fast, general = check(wires, case)
+    assert fast.tapped == [TEXT, TEXT]
+    assert fast.streams == {("fast", ""): 2}
+    assert fast.reads["carried"] > 150
+    # A change of the keys is answered when it comes.
+    assert fast.writes["provider"] == general.writes["provider"]
+    assert fast.writes["provider"] > 50 or "keys, asking" not in between
+
+
+@pytest.mark.parametrize("between", [(), ODD], ids=["data alone", "other records"])
+@pytest.mark.parametrize(("over", "client_tls", "before"), [("HTTP/1.1", False, 0), ("HTTP/1.1", True, 2), ("HTTP/2", False, 1)])
+def test_records_that_come_together_leave_together(wires, over, client_tls, before, between):
+    answer = CHUNKED, chunked(TEXT, [9] * 20, b"", b"")
+    case = Case(over, client_tls, True, (answer,), cuts=(len(answer[1]) - 5,), record_bytes=14, between=between)
+    fast, general = check(wires, case)
+    assert fast.writes["client"] <= general.writes["client"]
+    assert fast.reads == {"carried": 1, "rest": 1}
+    if over == "HTTP/1.1":
+        # A head, the pieces, and the last chunk.
+        assert fast.writes["client"] == before + 3
+
+
+@pytest.mark.parametrize(("over", "client_tls"), [("HTTP/1.1", True), ("HTTP/2", False)], ids=["in TLS", "to HTTP/2"])
+@pytest.mark.parametrize("provider_tls", [False, True], ids=["from clear", "from TLS"])
+def test_large_pieces_take_several_records(wires, over, client_tls, provider_tls):
+    text = TEXT + b": %b\n\n" % (b"x" * 50_000) + TEXT
+    case = Case(over, client_tls, provider_tls, ((CHUNKED, chunked(text, [40_000], b"", b"")),), cuts=(20_000, 39_000))
+    fast, _ = check(wires, case)
+    assert fast.tapped == [text]
+    assert fast.streams == {("fast", ""): 1}
+    assert fast.reads["carried"] >= 3
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "until close"])
+@pytest.mark.parametrize("ending", ["", "eof", "alert", "not a record"])
+def test_tls_may_end_in_the_same_read_as_a_piece(wires, ending, framing):
+    answer = FRAMED[framing]
+    for end_at in (2, 5):
+        case = Case(
+            "HTTP/1.1",
+            provider_tls=True,
+            answers=(answer,),
+            cuts=(40, 90, 300, 301),
+            ending=ending,
+            end_at=end_at,
+            ends_together=True,
+        )
+        fast, _ = check(wires, case)
+        assert fast.reads["carried"] >= end_at - 1
 
 
 SHORT = b"event: ping\ndata: {}\n\n"
