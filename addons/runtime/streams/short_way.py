@@ -222,10 +222,9 @@ class Route:
         """Decrypt what has come and pass it on, small records together. What cannot be passed on mitmproxy finds in TLS."""
         tls.put(data)
         held: list[tuple[bytes, bytes]] = []
-        size, is_all = 0, True
-        while is_all and (record := tls.peek()):
+        size, is_all = 0, False
+        while record := tls.peek():
             if (found := self.read(record)) is None:
-                is_all = False
                 break
             payload, framed, end = found
             tls.skip(end)
@@ -234,11 +233,10 @@ class Route:
                 held, size = [], 0
             held.append((payload, framed))
             size += len(framed)
-            is_all = end == len(record)
-        if is_all and not tls.waits():
-            # The end of TLS, or an error of it.
-            self.reads["rest"] += 1
-            is_all = False
+        else:
+            if not (is_all := tls.waits()):
+                # The end of TLS, or an error of it.
+                self.reads["rest"] += 1
         if answer := tls.answer():
             # To a change of the keys.
             self.upstream.write(answer)
