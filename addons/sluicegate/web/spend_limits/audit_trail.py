@@ -12,7 +12,7 @@ from sluicegate.policy.audit_trail import AuditTrail
 from sluicegate.policy.entities import KINDS, Kind
 from sluicegate.policy.model import Policy
 from sluicegate.values import NANO
-from sluicegate.web.spend_limits.limits import id_of_limit, whole_cents
+from sluicegate.web.spend_limits.limits import id_of_limit, whole_cents, zone_of
 from sluicegate.web.spend_limits.scopes import KIND_BY_TYPE, scope_of
 
 PER_ENTRY = 100
@@ -82,13 +82,11 @@ def _events_of(policy: Policy, entry: Entry) -> Iterator[dict[str, Any]]:
 def _limits(policy: Policy, kind: Kind, owner: str, entity: Entry | None) -> Budgets:
     """Return the spend limits among an entity's budgets as the trail has them, by id."""
     found: Budgets = {}
-    seen: dict[str, int] = defaultdict(int)
     for budget in ((entity or {}).get("budget"), *((entity or {}).get("budgets") or ())):
         period = period_word(budget.get("reset_duration")) if budget else None
         if period is None:
             continue
-        limit_id = id_of_limit(kind, owner, period, seen[period])
-        seen[period] += 1
+        limit_id = id_of_limit(kind, owner, period, zone_of(budget, policy.file.defaults))
         amount = whole_cents(int(Decimal(str(budget["max_limit"])) * NANO))
         view = {"id": limit_id, "scope": scope_of(policy, kind, owner), "amount": amount, "period": period, "currency": "USD"}
         if kind is KINDS["teams"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,8 +30,8 @@ class SpendLimit:
     owner: str
     """The id of the customer, team or user."""
     period: str
-    number: int
-    """How many budgets of this period stand before it: two differ in their time zone."""
+    zone: str | None
+    """The time zone of the calendar that it resets with, None without: in this the budgets of one period differ."""
     limit: Limit
 
     def used(self, ledger: Ledger, now: int) -> int:
@@ -49,18 +48,27 @@ def spend_limits(policy: Policy, kinds: tuple[Kind, ...] = tuple(KIND_BY_TYPE.va
 
 def limits_in(kind: Kind, owner: str, entity: schema.Limited) -> Iterator[SpendLimit]:
     """Yield the spend limits of one entity."""
-    seen: Counter[str] = Counter()
     for limit in limits_of(entity, kind.scope, owner, ""):
         period = period_word(limit.period.text) if limit.unit == "usd" and limit.period is not None else None
-        if period is not None:
-            number = seen[period]
-            seen[period] += 1
-            yield SpendLimit(id_of_limit(kind, owner, period, number), kind, owner, period, number, limit)
+        if period is not None and limit.period is not None:
+            zone = limit.period.timezone if limit.period.aligned else None
+            yield SpendLimit(id_of_limit(kind, owner, period, zone), kind, owner, period, zone, limit)
 
 
-def id_of_limit(kind: Kind, owner: str, period: str, number: int) -> str:
-    """Return the id: the same at all times, for what is not part of the policy cannot be kept there."""
-    return "spl_" + hashlib.sha256(f"{kind.scope}/{owner}/{period}/{number}".encode()).hexdigest()[:32]
+def id_of_limit(kind: Kind, owner: str, period: str, zone: str | None) -> str:
+    """Return the id: the same at all times, for what is not part of the policy cannot be kept there.
+
+    It does not go by where a budget stands: a deletion that is sent twice must not delete the next one.
+    """
+    return "spl_" + hashlib.sha256(f"{kind.scope}/{owner}/{period}/{zone or '-'}".encode()).hexdigest()[:32]
+
+
+def zone_of(budget: Mapping[str, Any], defaults: schema.Defaults) -> str | None:
+    """Return the time zone of the calendar that a budget as it is written resets with, None without."""
+    aligned, zone = budget.get("calendar_aligned"), budget.get("timezone")
+    if not (defaults.calendar_aligned if aligned is None else aligned):
+        return None
+    return str(defaults.timezone if zone is None else zone)
 
 
 def find(policy: Policy, limit_id: str) -> SpendLimit | None:

@@ -109,10 +109,11 @@ async def _set(request: ApiRequest) -> ApiResponse:
 
 
 async def _delete(request: ApiRequest) -> ApiResponse:
-    limit = await request.run_in_thread(lambda: _found(request.services.policy, request.path["id"]))
+    now = request.services.policy
+    limit = await request.run_in_thread(lambda: _found(now, request.path["id"]))
 
     def work(draft: Draft) -> None:
-        delete_limit(draft, limit)
+        delete_limit(draft, limit, now.file.defaults)
 
     _, policy = await request.edit_policy(work, "spend_limit")
     return ApiResponse({"type": "spend_limit_deleted", "id": limit.id}, revision=policy.revision)

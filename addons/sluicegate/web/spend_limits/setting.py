@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 from sluicegate.calls.claude_code.headers import PERIODS
+from sluicegate.policy import schema
 from sluicegate.policy.editing.draft import ConflictError, Draft, EditError, NotFoundError
 from sluicegate.policy.entities import Kind
-from sluicegate.web.spend_limits.limits import SpendLimit
+from sluicegate.web.spend_limits.limits import SpendLimit, zone_of
 from sluicegate.web.spend_limits.shapes import LimitSent
 
 _WINDOWS = {word: window for window, word in PERIODS.items()}
@@ -56,15 +57,15 @@ def set_limit(draft: Draft, kind: Kind, owner: str, period: str, dollars: Decima
     draft.upsert(kind, entry.id, change)
 
 
-def delete_limit(draft: Draft, limit: SpendLimit) -> None:
+def delete_limit(draft: Draft, limit: SpendLimit, defaults: schema.Defaults) -> None:
     """Delete a budget. Raises NotFoundError where it has gone meanwhile."""
     entry = draft.get(limit.kind, limit.owner)
     present, window = entry.after or {}, _WINDOWS[limit.period]
     single, several = present.get("budget"), list(present.get("budgets") or ())
-    found = [b for b in (single, *several) if b and b.get("reset_duration") == window]
-    if len(found) <= limit.number:
+    found = [b for b in (single, *several) if b and b.get("reset_duration") == window and zone_of(b, defaults) == limit.zone]
+    if not found:
         raise NotFoundError("Spend limit not found: it has been deleted meanwhile")
-    gone = found[limit.number]
+    gone = found[0]
     rest = [b for b in several if b is not gone]
     change: dict[str, Any] = {"budget": None} if gone is single else {"budgets": rest or None}
     draft.upsert(limit.kind, entry.id, change)
