@@ -50,9 +50,9 @@ class OpenAIUsage(UsageReader):
 
     def skim(self, text: bytes) -> bool:
         """Keep several events undecoded if all of them are deltas of content, as most chunks of a stream are."""
-        if self._model is None or not _are_plain_deltas(text):
+        if self._is_counted or self.finished or self._model is None or not _are_plain_deltas(text):
+            # What comes after a count or an end changes what they said.
             return False
-        self._is_counted = False
         self.defer_text(text)
         return True
 
