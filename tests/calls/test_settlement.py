@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from sluicegate.calls.call import Call
+from sluicegate.calls.estimate import expected_usage
 from sluicegate.calls.record import record_of
 from sluicegate.calls.settlement import charge_usage, price_usage, recorded_amounts, settle, used_or_expected
 from sluicegate.policy.loader import load
@@ -57,6 +58,35 @@ def test_the_charge_follows_the_ending(policy, usage, was_sent, status, charged)
     assert found.cost_nano == (PRICES.cost(charged, OPUS, NOW) if charged else 0)
     tokens = charged.total_tokens if charged else 0
     assert found.rate_amounts == {"requests": int(was_sent), "tokens": tokens, "concurrent": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "factor"),
+    [
+        (None, None, 1),
+        ("priority", None, 2),
+        ("fast", None, 2),
+        ("priority", "auto", 2),
+        # An answer that names its tier is believed.
+        ("priority", "default", 1),
+        (None, "priority", 2),
+        ("flex", "flex", 0.5),
+        ("flex", None, 1),
+        ("batch", None, 1),
+        ("auto", None, 1),
+    ],
+)
+def test_a_dearer_service_tier_is_charged_unless_the_answer_names_another(policy, asked, served, factor):
+    model = "gpt-5.4"
+    usage = Usage(input_tokens=700, output_tokens=90, model=model, service_tier=served)
+    made = call(usage, model=model)
+    made.facts = RequestFacts(model, service_tier=asked)
+    found = settle(made, policy, PRICES, was_sent=True, status=200)
+    assert found.cost_nano == factor * PRICES.cost(structs.replace(usage, service_tier=None), model, NOW)
+    assert found.usage == usage
+    expected = structs.replace(expected_usage(made.facts), input_tokens=700, output_tokens=90)
+    is_dearer = asked in ("priority", "fast")
+    assert PRICES.cost(expected, model, NOW) == (2 if is_dearer else 1) * PRICES.cost(Usage(700, 90), model, NOW)
 
 
 def test_an_unpriced_model_that_was_served_is_charged_the_one_that_was_asked_for(policy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from sluicegate.calls.learning import UNKNOWN, Known
+from sluicegate.pricing.price import TIER_NAMES
 from sluicegate.values import RequestFacts, Usage
 
 BYTES_PER_TOKEN = 2.6
@@ -44,6 +45,16 @@ def expected_usage(facts: RequestFacts, known: Known = UNKNOWN) -> Usage:
         input_tokens=math.ceil(facts.text_bytes * ratio) + facts.images * TOKENS_PER_IMAGE,
         output_tokens=output,
         speed=facts.speed,
+        service_tier=dearer_tier(facts),
         inference_geo=facts.inference_geo,
         estimated=True,
     )
+
+
+def dearer_tier(facts: RequestFacts) -> str | None:
+    """Return the service tier that a call asks for where that costs more than the standard one.
+
+    One that costs less is believed only of an answer: not every provider has it.
+    """
+    tier = TIER_NAMES.get(facts.service_tier.lower()) if facts.service_tier else None
+    return tier if tier == "priority" else None

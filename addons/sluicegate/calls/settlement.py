@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from sluicegate.calls.bound import dearest_nano
 from sluicegate.calls.call import Call, Settlement
+from sluicegate.calls.estimate import dearer_tier
 from sluicegate.calls.record import Record, total_tokens
 from sluicegate.calls.unfinished import bound_usage, has_one_pass, unfinished_usage
 from sluicegate.policy.model import Policy
@@ -111,6 +112,9 @@ def _charge(call: Call, facts: RequestFacts, policy: Policy, prices: Prices, usa
             # The bound rests on what the model was believed to write at most, and it has written more.
             return Charge(max(most or 0, call.bound_nano), is_estimated=True)
         return Charge(call.bound_nano if is_bound or most is None else min(most, call.bound_nano), is_estimated=True)
+    if usage.service_tier in (None, "auto") and (tier := dearer_tier(facts)) is not None:
+        # The answer does not say at which tier it was served, or was cut before it did.
+        usage = replace(usage, service_tier=tier)
     charge = charge_usage(policy, prices, usage, facts.model, call.started_at)
     # Neither the model that was asked for nor the one that answered can be priced: the reservation is the best there is.
     return charge if charge is not None else Charge(call.expected_nano, is_estimated=True)
