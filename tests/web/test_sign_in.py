@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from sluicegate.services import Services
 from sluicegate.sign_in import device_requests, sign_ins
+from sluicegate.sign_in.errors import ProviderDownError
 from sluicegate.sign_in.shared.look_ups import BURST
 from sluicegate.sign_in.tokens import digest_of
 from sluicegate.web.app import build
@@ -688,6 +689,28 @@ def test_nobody_keeps_the_store_busy_with_sessions_that_there_are_not(site, monk
         answer = site.client.post("/api/session/logout", headers={"cookie": f"sluicegate_session=made-up-{i}"})
         assert answer.status_code == 200
     assert len(closed) == BURST
+
+
+def test_an_identity_provider_that_hangs_takes_no_thread_from_others(site, monkeypatch):
+    go, entered = threading.Event(), []
+
+    def hang(*_: Any, **__: Any) -> Any:
+        entered.append(1)
+        go.wait(60)
+        raise ProviderDownError("it hangs")
+
+    monkeypatch.setattr(site.services.sign_ins, "renew", hang)
+    threads = [threading.Thread(target=site.renew, args=({"refresh_token": f"sgrt-{i}"},)) for i in range(50)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert site.admin("GET", "/api/sign-ins").status_code == 200
+        assert len(entered) <= 10
+    finally:
+        go.set()
+        for thread in threads:
+            thread.join()
+    assert len(entered) == 50
 
 
 def test_tokens_of_one_kind_are_not_taken_for_the_other(site):

@@ -41,6 +41,9 @@ OPEN: tuple[Role, ...] = ()
 ANONYMOUS = Caller("developer", "", "")
 """The caller at an open endpoint who sent no valid credential: holds no key and so sees nothing."""
 
+_provider_waiters = anyio.CapacityLimiter(10)
+"""Who waits for the identity provider, or for another's renewal, does so here: a provider that hangs must not take every thread."""
+
 _policy_writers = anyio.CapacityLimiter(2)
 """Writers wait for each other here rather than in the worker threads that readers and calls need."""
 
@@ -72,6 +75,10 @@ class ApiRequest:
     async def run_in_thread[T](self, work: Callable[[], T]) -> T:
         """Run blocking or slow work in a worker thread."""
         return await anyio.to_thread.run_sync(work)
+
+    async def wait_in_thread[T](self, work: Callable[[], T]) -> T:
+        """Run work that may wait for the identity provider in one of a few threads."""
+        return await anyio.to_thread.run_sync(work, limiter=_provider_waiters)
 
     @property
     def is_over_http(self) -> bool:

@@ -129,7 +129,7 @@ async def send_away(request: ApiRequest, oidc: Oidc, attempt: BrowserSignIn) -> 
         return services.sign_ins.provider.authorization_url(oidc, redirect_uri=attempt.redirect_uri, **secrets)
 
     try:
-        url = await request.run_in_thread(leave)
+        url = await request.wait_in_thread(leave)
     except TooManyError:
         count_unknown(request)
         return _too_many()
@@ -157,7 +157,7 @@ async def _back(request: ApiRequest) -> Response:
         return message_page("Signing in has failed", f"The identity provider has sent you back without a code. {_AGAIN}", 400)
     proofs = {"nonce": attempt.nonce, "verifier": attempt.verifier, "redirect_uri": attempt.redirect_uri}
     try:
-        verified = await request.run_in_thread(lambda: services.sign_ins.provider.exchange(oidc, code=query["code"], **proofs))
+        verified = await request.wait_in_thread(lambda: services.sign_ins.provider.exchange(oidc, code=query["code"], **proofs))
         identity = identity_of(verified.claims or {}, oidc, verified.refresh_token)
     except ProviderDownError as e:
         logger.error("Nobody can sign in: %s", e)

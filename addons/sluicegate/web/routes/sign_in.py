@@ -236,7 +236,7 @@ async def _renew(request: ApiRequest, oidc: Oidc, refresh_token: str) -> ApiResp
 
     sender = {"source": source_of(request), "client": request.http.headers.get("user-agent", "")}
     try:
-        issued = await request.run_in_thread(lambda: services.sign_ins.renew(refresh_token, services.policy, admit, **sender))
+        issued = await request.wait_in_thread(lambda: services.sign_ins.renew(refresh_token, services.policy, admit, **sender))
     except InvalidGrantError as e:
         if isinstance(e, UnknownTokenError):
             count_unknown(request)
