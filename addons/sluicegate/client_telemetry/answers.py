@@ -29,6 +29,11 @@ class Answer(NamedTuple):
     retry_after_s: int | None = None
 
 
+def media_type_of(content_type: str) -> str:
+    """Return the media type of a request's answer: JSON for JSON, protobuf for anything else."""
+    return JSON if content_type == JSON else PROTOBUF
+
+
 def success(signal: str, media_type: str, rejected: int = 0, message: str = "") -> Answer:
     """Return the answer to a request that was taken, but for some of its items."""
     if media_type == JSON:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from sluicegate.background import PAUSE_S, PeriodicThread
 from sluicegate.client_telemetry.report_file import Own, ReportFile
-from sluicegate.client_telemetry.reports import FIGURES, NONE, Figures, Report, plus
+from sluicegate.client_telemetry.reports import NONE, Figures, Report, plus
 
 logger = logging.getLogger("sluicegate")
 
@@ -40,7 +40,7 @@ class Records(Protocol):
     def __call__(self, session_id: str, key_id: str, until: int) -> Own:
         """Return what a key's calls in a session have used and cost, by the model in the client's words. Blocking.
 
-        Those count that had ended by ``until``, epoch milliseconds.
+        Counts only calls that had ended by ``until``, epoch milliseconds.
         """
 
 
@@ -152,8 +152,3 @@ class Comparison:
         self.step(is_last=True)
         with self._working:
             self.file.close()
-
-
-def drift_of(by_gateway: Figures, by_client: Figures) -> dict[str, int]:
-    """Return our figures less the client's, by name."""
-    return dict(zip(FIGURES, plus(by_gateway, by_client, -1), strict=True))

@@ -74,7 +74,7 @@ class Forwarder:
         self._wake.set()
 
     def close(self) -> None:
-        """Forward what is left, for at most FLUSH_S, then nothing any more."""
+        """Forward what is left, for at most FLUSH_S, and count the rest as dropped."""
         self._closing = True
         self._wake.set()
         if self._thread is not None:
@@ -95,7 +95,7 @@ class Forwarder:
         self.step(end)
 
     def step(self, end: float | None = None) -> None:
-        """Forward what is queued, until a failure asks for a pause or to the time ``end``. Never raises."""
+        """Forward what is queued, until a failure asks for a pause or the time ``end`` has come. Never raises."""
         while self._under_way or self._queue:
             now = self._monotonic()
             if now < self._paused_until or (end is not None and now >= end):
@@ -150,7 +150,7 @@ class Forwarder:
     def _pause(self, why: str) -> None:
         pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures, 16), LONGEST_PAUSE_S)
         self._paused_until = self._monotonic() + pause_s * random.uniform(0.5, 1)  # noqa: S311
-        self._warn(f"{why}; it is sent again")
+        self._warn(f"{why}; it will be sent again")
 
     def _warn(self, why: str) -> None:
         """Log the first of several failures in a row."""

@@ -79,16 +79,16 @@ class ClientTelemetry:
 
     def receive(self, sent: Sent) -> Answer:
         """Return the answer to a request. Blocking, for some seconds where a large one is searched for keys."""
-        media_type = answers.JSON if sent.content_type == answers.JSON else answers.PROTOBUF
+        media_type = answers.media_type_of(sent.content_type)
         answer, result = self._paced(sent, media_type)
         self.requests[sent.signal, result] += 1
         return answer
 
     def refuse_busy(self, signal: str, content_type: str) -> Answer:
         """Return the answer where too many requests are waiting."""
-        media_type = answers.JSON if content_type == answers.JSON else answers.PROTOBUF
         self.requests[signal, "limited"] += 1
-        return answers.failure(429, "the gateway reads too much telemetry at once; send it again later", media_type, 1)
+        why = "the gateway reads too much telemetry at once; send it again later"
+        return answers.failure(429, why, answers.media_type_of(content_type), 1)
 
     def _paced(self, sent: Sent, media_type: str) -> tuple[Answer, str]:
         if self._services.policy.file.client_telemetry is None:
@@ -117,7 +117,7 @@ class ClientTelemetry:
         if self.forwarder.takes(sent.signal):
             self._forward(sent, tree)
         if rejected:
-            why = f"{rejected} items have figures that are none: no number, less than 0, too large, or without session.id or model"
+            why = f"{rejected} items have no usable figures: not a number, less than 0, too large, or without session.id or model"
             return answers.success(sent.signal, media_type, rejected, why), "partial"
         return answers.success(sent.signal, media_type), "accepted"
 

@@ -207,14 +207,14 @@ def from_json(data: bytes, message: Message) -> Tree:
     try:
         read = orjson.loads(data)
     except orjson.JSONDecodeError as e:
-        raise MalformedError(f"the body is no JSON: {str(e)[:120]}") from e
+        raise MalformedError(f"the body is not JSON: {str(e)[:120]}") from e
     return _checked(read, message, "the body", 0, _Count())
 
 
 def _checked(value: Any, message: Message, where: str, depth: int, count: _Count) -> Tree:
     _check_depth(depth)
     if not isinstance(value, dict):
-        raise MalformedError(f"{where} is no JSON object")
+        raise MalformedError(f"{where} is not a JSON object")
     found: Tree = {}
     names = message.by_name
     for name, content in value.items():

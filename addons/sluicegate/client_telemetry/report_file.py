@@ -14,13 +14,13 @@ from sluicegate.database import open_private
 FILENAME = "client_telemetry.db"
 
 MAX_ROWS, MAX_SERIES, MAX_BODIES = 50_000, 20_000, 2_000
-"""Sessions' models, cumulative series and bodies that are remembered; the oldest go first."""
+"""Rows of sessions, of cumulative series and of digests of bodies that are kept; the oldest are deleted first."""
 
 MAX_SERIES_PER_SESSION = 200
 """Cumulative series of one session: Claude Code has four for each model and each place that asks it."""
 
 MAX_FIGURE = 1 << 60
-"""What no sum goes beyond, so that it fits into the file whatever clients say."""
+"""The upper limit of every sum, so that it fits into the file whatever clients say."""
 
 _TRIMMED_EVERY = 200
 
@@ -171,7 +171,7 @@ def _increase(conn: sqlite3.Connection, key_id: str, report: Report, now: int) -
 def _put(conn: sqlite3.Connection, name: tuple[str, ...], figures: Figures, own: Figures, now: int) -> Compared:
     where = " AND ".join(f"{column} = ?" for column in _KEY.split(", "))
     row = conn.execute(f"SELECT first_at, {_SELECTED} FROM sessions WHERE {where}", name).fetchone() or (now, *NONE, *NONE)
-    first_at, client, gateway = row[0], row[1:6], row[6:11]
+    first_at, client, gateway = row[0], row[1 : 1 + len(FIGURES)], row[1 + len(FIGURES) :]
     figures = tuple(min(f, MAX_FIGURE - c) for f, c in zip(figures, client, strict=True))
     # Records that were deleted for their age have counted already.
     own = tuple(max(pair) for pair in zip(own, gateway, strict=True))

@@ -30,7 +30,7 @@ _TOKEN_TYPES = {"input": 1, "output": 2, "cacheRead": 3, "cacheCreation": 4}
 _EVENT_TOKENS = {"input_tokens": 1, "output_tokens": 2, "cache_read_tokens": 3, "cache_creation_tokens": 4}
 
 MAX_COST_USD, MAX_TOKENS = 10_000, 1_000_000_000
-"""The most that one point or event is believed: more than a call or a minute of them can be."""
+"""The largest figures of one point or event that are believed: more than a call, or a minute of calls, can have."""
 
 MAX_NAME_CHARS = 100
 
@@ -47,13 +47,13 @@ class Report:
     model: str
     figures: Figures
     series: bytes | None = None
-    """For a sum since ``began``, which series it is of; None for what is added to what came before."""
+    """For a sum since ``began``, the id of its series; None where the figures are added to earlier ones."""
     began: int = 0
     """When a cumulative series began, nanoseconds by the client's clock."""
 
 
 class Rejected(Exception):
-    """A point or event whose figures are none."""
+    """A point or event whose figures cannot be used."""
 
 
 def plus(a: Figures, b: Figures, sign: int = 1) -> Figures:
@@ -62,7 +62,7 @@ def plus(a: Figures, b: Figures, sign: int = 1) -> Figures:
 
 
 def reports_of(signal: str, tree: Tree) -> tuple[list[Report], int]:
-    """Return what a request reports, and how many of its items have figures that are none; other items tell of no calls."""
+    """Return what a request reports of calls, and how many of its items have figures that cannot be used."""
     found: list[Report] = []
     rejected = 0
     for item in _FOUND_BY[signal](tree) if signal in _FOUND_BY else ():
@@ -82,7 +82,7 @@ def items_of(signal: str, tree: Tree) -> Iterator[Tree]:
 
 
 def _attributes(pairs: list[Tree], names: frozenset[str]) -> dict[str, Any]:
-    """Return the values of some attributes, texts and numbers; None for others. Of a name that is there twice the last."""
+    """Return the values of some attributes, texts and numbers; None for others. The last one counts where a name comes twice."""
     found: dict[str, Any] = {}
     for pair in pairs:
         if (name := pair.get("key")) in names:
@@ -97,7 +97,7 @@ _EVENT_NAMES = frozenset(("session.id", "model", "event.name", "cost_usd", *_EVE
 
 
 class _Point(NamedTuple):
-    """A data point of one of the two metrics, with the sum that it is of."""
+    """A data point of one of the two metrics, with the sum that it belongs to."""
 
     name: str
     of: Tree
@@ -174,6 +174,6 @@ def _count(value: Any) -> int:
 
 
 def _digest(name: str, pairs: list[Tree]) -> bytes:
-    """Return what a cumulative series is known by: the metric, and all attributes of its points in any order."""
+    """Return the id of a cumulative series: a hash of its metric and of all attributes of its points, in any order."""
     parts = sorted(repr((pair.get("key"), pair.get("value"))) for pair in pairs)
     return hashlib.sha256("\n".join((name, *parts)).encode("utf-8", "surrogatepass")).digest()[:16]
