@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sluicegate.calls.claude_code.headers import PERIODS
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy import schema
 from sluicegate.policy.entities import KINDS
@@ -20,10 +21,8 @@ from sluicegate.web.spend_limits.shapes import EffectivePage
 
 CUSTOMERS, TEAMS, USERS = KINDS["customers"], KINDS["teams"], KINDS["users"]
 
-PERIODS = ("daily", "weekly", "monthly")
-
 type Position = tuple[int, str]
-"""Where a user stands in the order: nano-dollars below nothing, or 0, and the id."""
+"""What users are sorted by: their spend in negative nano-dollars, so that the most comes first, or 0; then the id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,11 @@ class Effective:
         """Return a page of users. Raises ApiError for a ``page`` of other parameters."""
         fingerprint = _fingerprint(asked)
         after = _position(asked.page, fingerprint) if asked.page is not None else None
-        periods = [p for p in PERIODS if not asked.periods or p in asked.periods]
-        standing = sorted((self._position(user, periods if asked.sort else []), user) for user in self._users(asked))
-        rest = [(position, user) for position, user in standing if after is None or position > after]
+        periods = [p for p in PERIODS.values() if not asked.periods or p in asked.periods]
+        positions = sorted(self._position(user, periods if asked.sort else []) for user in self._users(asked))
+        rest = [position for position in positions if after is None or position > after]
         data = [row for _, user in rest[: asked.limit] for row in self._rows_of(user, periods)]
-        more = _token(rest[asked.limit - 1][0], fingerprint) if len(rest) > asked.limit else None
+        more = _token(rest[asked.limit - 1], fingerprint) if len(rest) > asked.limit else None
         return {"data": data, "next_page": more}
 
     def _users(self, asked: EffectivePage) -> Iterator[str]:

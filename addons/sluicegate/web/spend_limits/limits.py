@@ -56,9 +56,9 @@ def limits_in(kind: Kind, owner: str, entity: schema.Limited) -> Iterator[SpendL
 
 
 def id_of_limit(kind: Kind, owner: str, period: str, zone: str | None) -> str:
-    """Return the id: the same at all times, for what is not part of the policy cannot be kept there.
+    """Return the id of a limit: made of what it is, because the policy has no field to keep an id in.
 
-    It does not go by where a budget stands: a deletion that is sent twice must not delete the next one.
+    It does not depend on a budget's number in the list: a deletion that is sent twice must not delete the next one.
     """
     return "spl_" + hashlib.sha256(f"{kind.scope}/{owner}/{period}/{zone or '-'}".encode()).hexdigest()[:32]
 

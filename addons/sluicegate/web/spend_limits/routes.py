@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -143,5 +142,5 @@ def _found(policy: Policy, limit_id: str) -> SpendLimit:
 
 def _views(request: ApiRequest, policy: Policy, limits: list[SpendLimit]) -> list[dict[str, Any]]:
     services, now = request.services, request.services.clock()
-    times: Mapping[tuple[str, str], tuple[str, str]] = times_of(services.audit_trail, iso(policy.loaded_at))
+    times = times_of(services.audit_trail, iso(policy.loaded_at))
     return [limit_view(policy, limit, times, limit.used(services.ledger, now)) for limit in limits]

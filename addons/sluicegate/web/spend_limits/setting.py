@@ -7,7 +7,7 @@ from typing import Any
 
 from sluicegate.calls.claude_code.headers import PERIODS
 from sluicegate.policy import schema
-from sluicegate.policy.editing.draft import ConflictError, Draft, EditError, NotFoundError
+from sluicegate.policy.editing.draft import ConflictError, Draft, DraftEntry, EditError, NotFoundError
 from sluicegate.policy.entities import Kind
 from sluicegate.web.spend_limits.limits import SpendLimit, zone_of
 from sluicegate.web.spend_limits.shapes import LimitSent
@@ -37,9 +37,7 @@ def amount_of(sent: LimitSent) -> Decimal:
 def set_limit(draft: Draft, kind: Kind, owner: str, period: str, dollars: Decimal) -> None:
     """Give the budget of this period this amount; a new one resets with the calendar. Raises EditError."""
     entry = draft.get(kind, owner)
-    present, window = entry.after or {}, _WINDOWS[period]
-    single, several = present.get("budget"), list(present.get("budgets") or ())
-    found = [b for b in (single, *several) if b and b.get("reset_duration") == window]
+    single, several, found = _budgets_of(entry, period)
     if len(found) > 1:
         raise ConflictError(
             f"{kind.singular} '{entry.id}' has {len(found)} {period} budgets, of different time zones: "
@@ -48,7 +46,7 @@ def set_limit(draft: Draft, kind: Kind, owner: str, period: str, dollars: Decima
         )
     change: dict[str, Any]
     if not found:
-        new = {"max_limit": dollars, "reset_duration": window, "calendar_aligned": True}
+        new = {"max_limit": dollars, "reset_duration": _WINDOWS[period], "calendar_aligned": True}
         change = {"budget": new} if single is None and not several else {"budgets": [*several, new]}
     elif found[0] is single:
         change = {"budget": {"max_limit": dollars}}
@@ -58,14 +56,20 @@ def set_limit(draft: Draft, kind: Kind, owner: str, period: str, dollars: Decima
 
 
 def delete_limit(draft: Draft, limit: SpendLimit, defaults: schema.Defaults) -> None:
-    """Delete a budget. Raises NotFoundError where it has gone meanwhile."""
+    """Delete a budget. Raises NotFoundError where it has been deleted meanwhile."""
     entry = draft.get(limit.kind, limit.owner)
-    present, window = entry.after or {}, _WINDOWS[limit.period]
-    single, several = present.get("budget"), list(present.get("budgets") or ())
-    found = [b for b in (single, *several) if b and b.get("reset_duration") == window and zone_of(b, defaults) == limit.zone]
+    single, several, of_period = _budgets_of(entry, limit.period)
+    found = [b for b in of_period if zone_of(b, defaults) == limit.zone]
     if not found:
         raise NotFoundError("Spend limit not found: it has been deleted meanwhile")
     gone = found[0]
     rest = [b for b in several if b is not gone]
     change: dict[str, Any] = {"budget": None} if gone is single else {"budgets": rest or None}
     draft.upsert(limit.kind, entry.id, change)
+
+
+def _budgets_of(entry: DraftEntry, period: str) -> tuple[Any, list[Any], list[Any]]:
+    """Return what an entity has as ``budget`` and as ``budgets``, and which of them reset with this period."""
+    present = entry.after or {}
+    single, several = present.get("budget"), list(present.get("budgets") or ())
+    return single, several, [b for b in (single, *several) if b and b.get("reset_duration") == _WINDOWS[period]]

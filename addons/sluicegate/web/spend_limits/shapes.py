@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 
 from sluicegate.policy.fields import Instant, Model
 from sluicegate.web.errors import ApiError
@@ -80,7 +80,7 @@ class LimitSent(Model):
 
     @field_validator("amount", mode="before")
     @classmethod
-    def _whole_cents(cls, value: Any, info: ValidationInfo) -> Any:
+    def _whole_cents(cls, value: Any) -> Any:
         return None if value is None else _cents(value)
 
 
