@@ -60,12 +60,15 @@ class Terminal:
         return shown
 
     def shows(self, *words: str, below: str = "") -> str:
-        """Return what is on the screen, in one line, once one of these is on it, ``below`` a text where there is that."""
+        """Return the screen as one line once it shows one of these words; with ``below`` only what follows that text, in which they must be."""
 
         def found() -> str | None:
-            before, at, shown = " ".join(self.screen().split()).rpartition(below or " ")
-            shown = shown if below else before + at + shown
-            return shown if at and any(w in shown for w in words) else None
+            shown = " ".join(self.screen().split())
+            if below:
+                _, is_there, shown = shown.rpartition(below)
+                if not is_there:
+                    return None
+            return shown if any(w in shown for w in words) else None
 
         try:
             return str(eventually(found, interval_s=0.25))
