@@ -65,7 +65,7 @@ async def nothing() -> None:
 
 
 def always(stream: Any) -> bool:
-    """Say of a hook at a message's head that it may be over at once."""
+    """Return True: a hook at a message's head may always be over at once."""
     return True
 
 

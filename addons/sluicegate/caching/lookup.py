@@ -1,4 +1,4 @@
-"""What a call is looked up by: the key of its like, and what calls must have in common whose similar questions share answers."""
+"""What a call is looked up by: its key, and what calls must have in common to share the answers of similar questions."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Lookup(NamedTuple):
 def question_of(
     call: Call, facts: RequestFacts, lookup: Lookup, turn: Turn, scope: Scope, hashed: KeyedHash, ttl_ms: int
 ) -> ScopedQuestion:
-    """Return the question of a call that has one turn: all that the call means but the turn's text must be equal."""
+    """Return the question of a call that has one turn: everything the call means must be equal, except for the turn's text."""
     rest = facts._replace(members={name: raw for name, raw in (facts.members or {}).items() if name != turn.turns_member})
     parts = meaning_of(call, rest, lookup.head, scope, lookup.upstream).parts()
     return ScopedQuestion(scope, hashed.of([*parts, turn.frame]), turn.text, ttl_ms)
 
 
 def upstream_of(policy: Policy, name: str, target_of: Callable[[Provider], object]) -> str:
-    """Return where a provider's calls are sent and how, in words that no other such provider has."""
+    """Return a text for where and how a provider's calls are sent, which differs from that of any other upstream."""
     known = _upstreams(policy)
     if name not in known:
         served = policy.providers[name]

@@ -34,7 +34,7 @@ class DashboardPeople:
         return found[0] if found is not None and found[1] == provider and now < found[2] + MAX_AGE_MS else None
 
     def look_up(self, digest: bytes) -> bool:
-        """Learn who that is from the store; return whether it is anybody. Blocking. Raises SignInsAwayError."""
+        """Ask the store for whom this hash stands; return whether it stands for anybody. Blocking. Raises SignInsAwayError."""
         found = self._store.person(digest) if self._store.is_begun else None
         if found is not None:
             self._note(digest, identity_from_json(found.identity), found.provider, found.at)

@@ -17,9 +17,10 @@ CLIENTS = ("claude-code/", "claude-cli/")
 """How the user agents of such clients begin."""
 
 SAME_MOMENT_MS = 30_000
+"""How long after its use a refresh token that comes again is given the same new tokens."""
 
 DISPUTED_MS = 600_000
-"""Within how long after such a refusal its person signs in again, where no other session of the client has taken the new tokens."""
+"""How long after a later refusal a new sign-in at the same address ends the old one: nobody there has taken its new tokens."""
 
 
 class Issued(NamedTuple):

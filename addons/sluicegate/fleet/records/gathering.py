@@ -99,7 +99,7 @@ class Gathering(Rounds):
         return copied
 
     def finish(self) -> None:
-        """Do nothing: what goes beyond this host is delivered with the end of its connection."""
+        """Do nothing: ``close_store`` delivers what goes to other hosts."""
 
     def close_store(self) -> None:
         """Deliver what is left to other hosts, if that is this worker's part."""

@@ -1,4 +1,4 @@
-"""The thread that exchanges records in rounds: what follows each other in one, and what becomes of one that fails.
+"""The thread that exchanges records in rounds, and goes on after a round that fails.
 
 What a round does is said by those who inherit from it: ``shipping.py`` for a store over a network, ``gathering.py`` for the
 workers of one host. Both take the records of this node further, and write down those of calls whose nodes have disappeared.
@@ -44,7 +44,7 @@ class Ends(NamedTuple):
     shared: Path
     """The database of all workers of a host; the node's own where there are none."""
     is_our_turn: Callable[[], bool]
-    """Whether it is this worker that does what is done once."""
+    """Whether this worker does what only one of them does."""
 
 
 class Rounds(ABC):
@@ -62,7 +62,7 @@ class Rounds(ABC):
     @property
     @abstractmethod
     def asked(self) -> Erasing | None:
-        """Return what requests are told of erasures by; None where no other node has the same records."""
+        """Return this host's part in erasures; None where no other node has the same records."""
 
     @abstractmethod
     def round(self) -> None:

@@ -42,7 +42,7 @@ def _leave_own(state_dir: Path) -> None:
 
 
 class Served(Gateway, Protocol):
-    """A gateway that is open, but for what depends on this."""
+    """A gateway with everything open that the sign-ins depend on."""
 
     clock: Callable[[], int]
     sign_ins: SignIns

@@ -162,7 +162,7 @@ def _waiting(row: Row | list[object]) -> Waiting:
 def _make_room(run: Run, those: str, forget: str) -> None:
     """Forget one of ``those``, the oldest of the network that has most of them. Raises TooManyError where there is none.
 
-    So who sends thousands from many addresses takes the room from themselves, and not from people elsewhere.
+    So whoever sends thousands from many addresses of one network displaces their own requests, and not those of people elsewhere.
     """
     (found,) = run((those, ()))
     networks = [network_of(str(sender)) for _, sender in found]

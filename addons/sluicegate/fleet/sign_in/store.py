@@ -24,13 +24,13 @@ LOOK_S, FILE_LOOK_S = 0.8, 0.4
 """How often each process looks for changes by itself: a database tells them of most at once."""
 
 CHANGES_KEPT_MS = 7 * 86_400_000
-"""How long it is known what has ended when: a node that was away for longer reads everything anew."""
+"""How long changes are kept: a node that was away for longer reads everything anew."""
 
 MAX_CHANGES = 50_000
 """How many changes are kept at most: whoever opens sessions of the dashboard without end makes one with each."""
 
 ANSWERS_KEPT_MS = 900_000
-"""How long it is kept, sealed, what a refresh token was exchanged for: longer than an outage after which that is asked again."""
+"""How long the sealed answer to a refresh token is kept: longer than an outage after which its client asks again."""
 
 MAX_PEOPLE = 5_000
 

@@ -59,7 +59,7 @@ class Follower(Protocol):
 
 
 class Following:
-    """The thread, and what it goes by."""
+    """The thread, and what it needs."""
 
     def __init__(self, follower: Follower) -> None:
         self._follower, self._store = follower, follower.store
