@@ -170,7 +170,7 @@ def _increase(conn: sqlite3.Connection, key_id: str, report: Report, now: int) -
 
 def _put(conn: sqlite3.Connection, name: tuple[str, ...], figures: Figures, own: Figures, now: int) -> Compared:
     where = " AND ".join(f"{column} = ?" for column in _KEY.split(", "))
-    row = conn.execute(f"SELECT first_at, {_SELECTED} FROM sessions WHERE {where}", name).fetchone() or (now, *NONE, *NONE)
+    row: Any = conn.execute(f"SELECT first_at, {_SELECTED} FROM sessions WHERE {where}", name).fetchone() or (now, *NONE, *NONE)
     first_at, client, gateway = row[0], row[1 : 1 + len(FIGURES)], row[1 + len(FIGURES) :]
     figures = tuple(min(f, MAX_FIGURE - c) for f, c in zip(figures, client, strict=True))
     # Records that were deleted for their age have counted already.
