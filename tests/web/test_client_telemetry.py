@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gzip
 import json
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def test_what_a_client_reports_is_compared_with_the_records_of_its_session(site)
 
 def test_what_differs_is_shown_with_its_sign_and_changes_no_money(site):
     site.call()
-    spent = site.services.ledger.counters
+    spent = copy.deepcopy(site.services.ledger.counters)
     site.send(events([FIGURES | {"cost_usd": 0.5, "output_tokens": 1_000}]))
     (session,) = site.sessions()
     assert session["drift"] == NOTHING | {"cost_usd": pytest.approx(-0.2991625), "output_tokens": -979}
@@ -456,14 +457,27 @@ def test_sessions_without_end_are_paid_by_who_names_them(site):
     site.telemetry.pace = pacing.Pace(lambda: 0.0)
     spent: list[tuple[str, float]] = []
     cpu = iter(range(100))
-    queue = comparison.Comparison(
-        site.telemetry.file, lambda *_: {}, lambda: NOW, lambda *of: spent.append(of), cpu_s=lambda: float(next(cpu))
-    )
+    looked_up: list[str] = []
+
+    def records(session_id: str, *_: object) -> dict[str, Any]:
+        looked_up.append(session_id)
+        return {}
+
+    queue = comparison.Comparison(site.telemetry.file, records, lambda: NOW, lambda *of: spent.append(of), lambda: float(next(cpu)))
     queue._thread = NoThread()
     asked = [Report("events", f"session-{n}", MODEL, (1, 1, 1, 1, 1)) for n in range(100)]
     queue.add(intake.Batch("vk-alice", b"x", asked, NOW))
     queue.step(is_last=True)
     assert (spent, queue.unmatched) == ([("vk-alice", 1.0)], 100)
+    assert len(looked_up) == comparison.MAX_SESSIONS
+
+
+def test_models_beyond_the_limit_share_a_series(site, monkeypatch):
+    monkeypatch.setattr(comparison, "MAX_MODELS", 1)
+    for model in (MODEL, "claude-haiku-5-5", MODEL):
+        site.call(model_requested=model)
+        site.send(events([FIGURES], model=model))
+    assert set(site.telemetry.comparison.by_client) == {(MODEL, "events"), (comparison.OTHER_MODELS, "events")}
 
 
 def test_what_waits_is_bounded(site, monkeypatch):

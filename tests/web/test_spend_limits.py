@@ -313,7 +313,7 @@ def test_the_fullest_budget_of_each_period_is_what_applies_to_a_user(site):
     assert (row.amount, site.sdk().retrieve(row.spend_limit_id).amount) == ("55000", "50000")
 
 
-def test_every_change_of_a_limit_over_the_api_is_on_its_trail(site):
+def test_every_change_of_a_limit_over_the_api_is_on_its_trail(site, monkeypatch):
     made = site.sdk().set(scope={"type": "organization"}, amount="100")
     site.sdk().set(scope={"type": "organization"}, amount="200")
     governance = {"authorization": f"Bearer {site.services.admin_token}"}
@@ -335,6 +335,8 @@ def test_every_change_of_a_limit_over_the_api_is_on_its_trail(site):
         ("dana", "spend_limit.upsert", made.id, None, "100"),
     ]
     assert whole["data"][1]["after"]["pooled_budget"] == {"amount": "800", "paused": False}
+    # However few entries of the trail are read at once.
+    monkeypatch.setattr("sluicegate.web.spend_limits.audit_trail._CHUNK", 1)
     paged, after = [], ""
     while True:
         page = site.ask("GET", f"/audit?limit=2{after}").json()
@@ -363,6 +365,14 @@ def test_the_organization_is_named_where_there_are_several_and_none_is_not_guess
     site.file.write_text(alone.replace("customers:\n", ""))
     assert site.services.policy_watcher.reload()
     assert "it has none" in site.refused(body)
+
+
+def test_a_group_that_is_named_as_another_team_is_refused_and_not_guessed(site):
+    text = site.file.read_text()
+    site.file.write_text(text.replace("groups: {eng: team-engineering,", "groups: {team-operations: team-engineering,"))
+    assert site.services.policy_watcher.reload(), site.services.policy_watcher.error
+    body = {"scope": {"type": "rbac_group", "rbac_group_id": "team-operations"}, "pooled_budget": {"amount": "1"}}
+    assert "a group that leads to the team 'team-engineering'" in site.refused(body)
 
 
 def test_two_budgets_of_one_period_are_two_limits_and_neither_is_taken_for_the_other(site):

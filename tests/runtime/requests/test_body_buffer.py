@@ -9,15 +9,17 @@ from mitmproxy.proxy.layers.http import ReceiveBuffer
 from runtime.requests.body_buffer import BodyBuffer
 
 
-@given(st.lists(st.binary(max_size=40) | st.just(None)))
+@given(st.lists(st.binary(max_size=40) | st.just(None) | st.integers(0, 200)))
 def test_it_holds_what_the_stock_buffer_holds(steps):
-    """None stands for clearing it; what was taken out before stays as it was."""
+    """None stands for clearing it, a number for so many bytes still expected; what was taken out before stays as it was."""
     own, stock = BodyBuffer(), ReceiveBuffer()
     taken = []
     for step in steps:
         if step is None:
             own.clear()
             stock.clear()
+        elif isinstance(step, int):
+            own.expect(len(own) + step)
         else:
             own += step
             stock += step
@@ -30,3 +32,11 @@ def test_a_large_body_is_handed_over_without_a_copy():
     own = BodyBuffer()
     own += bytes(4 << 20)
     assert bytes(own) is bytes(own)
+
+
+def test_a_body_that_only_says_that_it_is_large_takes_no_memory():
+    own = BodyBuffer()
+    own.expect(1 << 30)
+    own += b"x" * 1000
+    assert own.getbuffer().nbytes <= 2000
+    assert bytes(own) == b"x" * 1000

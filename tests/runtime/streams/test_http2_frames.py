@@ -58,6 +58,14 @@ def test_what_does_not_fit_is_left_to_h2_with_all_that_follows_it():
     assert data_frame(server, 1, b"y") is None
 
 
+def test_nothing_overtakes_what_h2_has_made_and_nobody_has_fetched():
+    _, server = answering()
+    server.send_data(1, b"x")
+    assert data_frame(server, 1, b"y") is None
+    server.data_to_send()
+    assert data_frame(server, 1, b"y") is not None
+
+
 def test_a_larger_frame_than_the_client_takes_is_left_to_h2():
     client, server = answering()
     client.update_settings({4: 1 << 20})
