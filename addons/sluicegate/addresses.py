@@ -123,6 +123,8 @@ def refusal_of_server(host: str) -> str | None:
     if not is_host(host):
         return "the host is not a name or an address that every reader reads alike"
     name = normalize_host(host)
+    if name in _METADATA_NAMES:
+        return f"{name} is the name of a cloud's metadata server, which hands out credentials"
     if not is_address(name):
         return None
     address = ip_address(name)
@@ -133,6 +135,9 @@ def refusal_of_server(host: str) -> str | None:
         return f"{name} is a link-local, multicast or reserved address, at which no such server can be"
     return None
 
+
+_METADATA_NAMES = {"metadata", "metadata.goog", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"}
+"""The same by the names that their clouds' own resolvers know."""
 
 _METADATA = {"168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"}
 """Metadata servers of Azure, Alibaba Cloud, AWS and Google Cloud at addresses that are not link-local."""

@@ -181,6 +181,8 @@ def _url(value: str) -> str:
         raise ValueError("the host is not a name or address, or the port is not a number from 1 to 65535") from e
     if port == 0:
         raise ValueError("the host is not a name or address, or the port is not a number from 1 to 65535")
+    if re.search(r"/\.{0,2}/|/\.{1,2}$", parts.path):
+        raise ValueError("its path has an empty, '.' or '..' segment, which servers read in two ways: write it without")
     if why := refusal_of_server(parts.hostname or ""):
         raise ValueError(why)
     return value
