@@ -83,6 +83,7 @@ def read(provider: str, chunks: list[bytes], *, is_plain_kept: bool) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         if not is_plain_kept:
             patch.setattr(openai_answer, "plain_chat_chunk", lambda data: None)
+            patch.setattr(openai_answer, "_are_plain_deltas", lambda text: False)
             patch.setattr(gemini_answer, "plain_gemini_chunk", lambda data: None)
         reader = AnswerReader(PROTOCOLS[provider].usage_reader(), "", "text/event-stream")
         for chunk in chunks:
@@ -120,6 +121,67 @@ def test_recorded_streams_are_read_alike(provider: str) -> None:
         for ends in {*range(min(len(chunks), 12)), len(chunks) - 1, len(chunks)}:
             kept, each = (read(provider, chunks[:ends], is_plain_kept=is_kept) for is_kept in (True, False))
             assert kept == each, (recorded.id, ends)
+            assert read(provider, [b"".join(chunks[:ends])], is_plain_kept=True) == each, (recorded.id, ends)
+
+
+def named(kind: str, **fields: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind} | fields))
+
+
+RESPONSE: dict[str, Any] = {"model": "gpt-5", "status": "in_progress"}
+USED = {"input_tokens": 9, "output_tokens": 4, "total_tokens": 13}
+CREATED = named("response.created", response=RESPONSE)
+COMPLETED = named("response.completed", response=RESPONSE | {"status": "completed", "usage": USED})
+DELTA = named("response.output_text.delta", output_index=0, content_index=0, delta="a word")
+RESPONSES = [
+    DELTA,
+    DELTA * 3,
+    named("response.function_call_arguments.delta", output_index=1, delta="{}") * 3,
+    # Lines that begin like a delta's within another event.
+    b"data: x" + DELTA * 4,
+    b"id: 1\n" + DELTA * 3,
+    DELTA.replace(b'"a word"', b'"a word","usage":{"input_tokens":7,"output_tokens":2}') * 3,
+    DELTA.replace(b'"delta":', b'"d\\u0065lta":') * 3,
+    named("response.output_item.done", output_index=2, item={"type": "web_search_call", "status": "completed"}),
+    CREATED,
+    COMPLETED,
+    b": a comment\n\n",
+    b"data: [DONE]\n\n",
+]
+
+
+@pytest.mark.parametrize("first", range(len(RESPONSES)))
+def test_deltas_in_a_row_among_other_events_say_the_same_as_one_by_one(first: int) -> None:
+    for begin, second, third in product((b"", CREATED), RESPONSES, RESPONSES):
+        text = begin + RESPONSES[first] + second + third + DELTA * 3
+        each = read("openai", [one + b"\n\n" for one in text.split(b"\n\n")[:-1]], is_plain_kept=False)
+        assert read("openai", [text], is_plain_kept=True) == each, text
+
+
+def test_bursts_and_single_events_are_only_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    for module in (openai_answer, gemini_answer):
+        monkeypatch.setattr(module, "parse_report", lambda data, name: parsed.append(data) or orjson.loads(data))
+    reader = AnswerReader(PROTOCOLS["openai"].usage_reader(), "", "text/event-stream")
+    reader.feed(CREATED + DELTA * 100 + named("response.output_text.done", text="a word" * 100) + COMPLETED)
+    assert len(parsed) == 3
+    for provider in ("openai", "gemini"):
+        reader = AnswerReader(PROTOCOLS[provider].usage_reader(), "", "text/event-stream")
+        monkeypatch.setattr(reader.reader, "feed_event", (feed := Feeding(reader.reader.feed_event)))
+        for _ in range(100):
+            reader.feed(event(provider))
+        assert feed.count == 1
+
+
+class Feeding:
+    """Counts the events that a reader reads by themselves."""
+
+    def __init__(self, feed_event: Any) -> None:
+        self.feed_event, self.count = feed_event, 0
+
+    def __call__(self, name: str, data: bytes) -> None:
+        self.count += 1
+        self.feed_event(name, data)
 
 
 def test_a_long_plain_stream_is_only_kept(monkeypatch: pytest.MonkeyPatch) -> None:

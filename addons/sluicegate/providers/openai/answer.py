@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ class OpenAIUsage(UsageReader):
     """Usage of one answer. Which API it is from is told by its events, not by its path: compatible servers mix them."""
 
     keeps_text = True
+    runs = re.compile(rb"event: (response\.[a-z_.]+\.delta)\ndata: \{[^\n]*\n\n(?:event: \1\ndata: \{[^\n]*\n\n){2,}")
 
     def __init__(self, rules: UsageRules = NO_RULES) -> None:
         super().__init__()
@@ -49,7 +51,12 @@ class OpenAIUsage(UsageReader):
         """Choices that have been seen, and those of them that have ended, by their index."""
 
     def skim(self, text: bytes) -> bool:
-        """Keep several events undecoded if all of them are deltas of content, as most chunks of a stream are."""
+        """Keep events undecoded if all of them are deltas of content, as most chunks of a stream are; or one chunk of Chat."""
+        if text.startswith(b"data: "):
+            if text.find(b"\n") != len(text) - 2 or not self._is_plain(text[6:-2]):
+                return False
+            self.defer_text(text)
+            return True
         if self._is_counted or self.finished or self._model is None or not _are_plain_deltas(text):
             # What comes after a count or an end changes what they said.
             return False
@@ -239,12 +246,12 @@ _DELTA_HEADS = {
 def _are_plain_deltas(text: bytes) -> bool:
     """Return whether events of Responses are known, without parsing them, to carry content and nothing else."""
     head = _DELTA_HEADS.get(text[7 : text.find(b"\n")])
+    if head is None or not text.startswith(head):
+        return False
     # Two lines and a blank one each. Inside a JSON string every quote is escaped, so the model cannot have written the rest.
-    return (
-        head is not None
-        and 3 * text.count(head) == text.count(b"\n")
-        and not (b'"usage"' in text or b'"error"' in text or b"\\u" in text)
-    )
+    if text.find(b"\n", len(head)) != len(text) - 2 and 3 * text.count(head) != text.count(b"\n"):
+        return False
+    return text.find(b'"usage"') < 0 and text.find(b'"error"') < 0 and text.find(b"\\u") < 0
 
 
 def _error_type(value: dict[str, Any], default: str = "error") -> str:
