@@ -141,7 +141,7 @@ RESPONSES = [
     b"data: x" + DELTA * 4,
     b"id: 1\n" + DELTA * 3,
     DELTA.replace(b'"a word"', b'"a word","usage":{"input_tokens":7,"output_tokens":2}') * 3,
-    DELTA.replace(b'"delta":', b'"d\\u0065lta":') * 3,
+    DELTA.replace(b'"a word"', b'"a word","us\\u0061ge":{"input_tokens":8,"output_tokens":5}') * 3,
     named("response.output_item.done", output_index=2, item={"type": "web_search_call", "status": "completed"}),
     CREATED,
     COMPLETED,
