@@ -64,3 +64,24 @@ def test_a_record_is_the_same_on_every_node_and_they_come_in_order_each_once(
     assert [call["id"] for call in one.calls[21:]] == ["call_of_the_other"]
     for node in (one, other):
         node.shipping.close()
+
+
+def test_sums_are_made_anew_where_a_record_differs_from_what_others_had_found(tmp_path: Path, postgres_schema_url: str) -> None:
+    one, other = (Node(tmp_path, name, postgres_schema_url) for name in ("one", "other"))
+    blank = dict.fromkeys(COLUMNS)
+    found = [blank | CALL | {"id": name, "cost_nano": 5} for name in ("call_same", "call_other")]
+    replaced: list[bool] = []
+    other.shipping._unconfirmed, other.shipping._on_replaced = lambda: found, lambda: replaced.append(True)
+    other.shipping.round()
+    assert [call["cost_nano"] for call in other.calls] == [5, 5]
+    one.write(found[0])
+    one.shipping.round()
+    other.shipping.round()
+    assert replaced == []
+    one.write(found[1] | {"cost_nano": 7})
+    one.shipping.round()
+    other.shipping.round()
+    assert replaced == [True]
+    assert {call["id"]: call["cost_nano"] for call in other.calls} == {"call_same": 5, "call_other": 7}
+    for node in (one, other):
+        node.shipping.close()

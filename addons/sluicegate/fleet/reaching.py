@@ -16,7 +16,7 @@ from sluicegate.fleet.records.shipping import Shipping
 from sluicegate.fleet.records.table import Records
 from sluicegate.fleet.sign_in.store import SignInTables
 from sluicegate.fleet.store.notices import Notices
-from sluicegate.fleet.store.postgresql import PostgresEngine
+from sluicegate.fleet.store.postgresql import PostgresEngine, PostgresStore
 from sluicegate.fleet.store.reach import Reached
 from sluicegate.fleet.store.session import Session
 from sluicegate.fleet.store.sql_store import SqlStore
@@ -37,8 +37,6 @@ class OverNetwork:
 
     def open(self) -> SqlStore:
         """Return the store, connected with its first use."""
-        from sluicegate.fleet.store.postgresql import PostgresStore
-
         return PostgresStore(self._reached.connect)
 
     def sign_ins(self) -> SignInTables:
@@ -59,7 +57,7 @@ class OverNetwork:
         return Gathering(ends, Shipping(ends.shared, records, host, tuple, ends.on_replaced, more))
 
     def _more(self, records: Records, node: Callable[[], str]) -> tuple[Exchange, Erasing]:
-        """Return what is exchanged beside records."""
+        """Return what is exchanged apart from records."""
         erasing = Erasing(Erasures(records.session), Erasures(Session(self._reached.connect)), node, self.host)
         return Exchange(Entries(records.session), node, self.host, erasing), erasing
 
