@@ -80,7 +80,7 @@ def _exchange(file: Path, other: Path) -> None:
 
 
 def write_private(file: Path, data: bytes) -> None:
-    """Replace a file, or make it, so that only its owner may read it, who is the folder's if it is new. Raises OSError."""
+    """Replace or make a file that only its owner may read; a new one gets the folder's owner. Raises OSError."""
     os.replace(stage(file, data, 0o600), file)
     sync_folder(file.parent)
 

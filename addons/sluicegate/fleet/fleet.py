@@ -84,7 +84,7 @@ class Fleet:
         self.standing = Standing(self.id, self.name, ledger, clock, lambda: (revision(), self.shipping.lag))
         self.membership = Membership(self.standing, self.agent)
         self.on_sign_ins: Callable[[], None] = lambda: None
-        """Called where somebody may have signed in, or be so no longer; it must be quick."""
+        """Called when sign-ins may have changed; it must return at once."""
         looks = {CHANNEL: self._look_at_policy, SIGN_INS: lambda: self.on_sign_ins()}
         self.notices = reached.notices(looks | {channel_of(self.id): self.membership.hint})
         self.policy: StoreSource | None = None

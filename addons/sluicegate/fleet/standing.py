@@ -41,7 +41,7 @@ class Standing:
         self._recalled: set[tuple[str, int]] = set()
         """Windows, not the present ones, of which the store notes more than calls hold: counter and start."""
         self._reported: dict[str, object] = {}
-        """Drafts of open calls that the store has, by call id; None for one of which that is not known."""
+        """Drafts of open calls that the store has, by call id; None where it is not known whether the store has it."""
 
     def report(self) -> NodeReport:
         """Return what the node says of itself, with the next number."""

@@ -20,7 +20,7 @@ class InvalidRequestError(NotSentError):
 
 
 class NoAnswerError(UnreachableError):
-    """The request was sent and no answer came: the connection broke off, or what came is no HTTP."""
+    """The request was sent and no answer came: the connection broke off, or what came is not HTTP."""
 
 
 class TooSlowError(NoAnswerError):

@@ -50,4 +50,4 @@ def _connection_to(url: str, timeout_s: float) -> tuple[http.client.HTTPConnecti
 
         connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=trusting_context())
         return connection, target
-    raise UnreachableError(f"{url} is no URL of a gateway")
+    raise UnreachableError(f"{url} is not the URL of a gateway")

@@ -10,7 +10,7 @@ class NotAllowedError(Exception):
 
 
 class InvalidTokenError(Exception):
-    """An ID token that proves nothing."""
+    """An ID token that cannot be verified."""
 
 
 class UnknownKeyError(InvalidTokenError):

@@ -96,9 +96,9 @@ def staff_by_api_key(request: Request, services: Services) -> Caller | None:
 
 
 async def look_up(request: Request, services: Services) -> None:
-    """Learn of what a request names its caller by, where another process has issued that a moment ago.
+    """Ask the store for a request's access token or session, which another process may have issued a moment ago.
 
-    Raises SignInsAwayError where nobody can say, and ApiError, 429, for an address that has asked for much that was none.
+    Raises SignInsAwayError, and ApiError, 429, for an address that has sent too many unknown ones.
     """
     if "caller" in request.scope:
         return
@@ -129,7 +129,7 @@ def _look_up_session(services: Services, session_id: str, path: str, source: str
     if holder is None or looks.is_unknown(holder) or caller_with(services, holder, from_here=True) is not None:
         return
     if not sign_ins.look_up_person(holder):
-        # It stands for a credential that is none any more.
+        # The credential that it stands for is no longer valid.
         looks.note_unknown(holder)
 
 

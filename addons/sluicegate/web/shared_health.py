@@ -1,4 +1,4 @@
-"""How a gateway does among others: those that share its limits, and the workers of its host."""
+"""The health of a gateway among others: those that share its limits, and the workers of its host."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def work_of_workers(services: Services) -> list[dict[str, Any]] | None:
 
 
 def reservations(services: Services, workers: list[dict[str, Any]] | None) -> int:
-    """Return how many calls hold money or a place, of all workers."""
+    """Return how many reservations are open, of all workers."""
     return len(services.ledger.open) if workers is None else sum(one["reservations"] for one in workers)
 
 
 def fleet_health(services: Services) -> dict[str, Any] | None:
-    """Return how this gateway does among those that share its limits; None where there are none."""
+    """Return the health of this gateway among those that share its limits; None where there are none."""
     fleet = services.fleet
     if fleet is None:
         return None

@@ -32,7 +32,7 @@ class Peers:
         self.live = LiveOfWorkers(number, state_dir, gateway.live_calls)
 
     def _work(self) -> dict[str, Any]:
-        """Return the worker's name, and how many calls it has under way and holds money or a place for."""
+        """Return the worker's name, and how many calls it has under way and how many reservations are open."""
         one = self._gateway
         return {"node": one.node_name, "calls": len(one.live_calls.running), "reservations": len(one.ledger.open)}
 

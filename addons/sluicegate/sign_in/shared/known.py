@@ -81,7 +81,7 @@ class Known:
             return self.people.enter(identity, provider, self._clock())
 
     def look_up_person(self, digest: bytes) -> bool:
-        """Learn from the store whom a hash stands for; return whether it stands for anybody. Raises SignInsAwayError."""
+        """Ask the store for whom a hash stands; return whether it stands for anybody. Raises SignInsAwayError."""
         with self._lock:
             return self.people.look_up(digest)
 

@@ -115,7 +115,7 @@ async def _send(request: ApiRequest) -> Response:
         found.headers["retry-after"] = str(seconds)
         return found
     if waiting is None:
-        return code_page("", "No client waits with this code. It may have ended: each is valid for ten minutes.", 400)
+        return code_page("", "No client is waiting with this code. Codes are valid for ten minutes.", 400)
     return await send_away(request, oidc, BrowserSignIn(waiting, f"{base_url(request, oidc)}{CALLBACK}", source, now, code or ""))
 
 
@@ -152,7 +152,7 @@ async def _back(request: ApiRequest) -> Response:
         return message_page("Signing in has failed", message, 400)
     issuer = query.get("iss")
     if issuer is not None and not hmac.compare_digest(issuer.encode(), oidc.issuer.encode()):
-        return message_page("Signing in has failed", f"The answer is of another identity provider. {_AGAIN}", 400)
+        return message_page("Signing in has failed", f"The answer came from another identity provider. {_AGAIN}", 400)
     if "code" not in query:
         return message_page("Signing in has failed", f"The identity provider has sent you back without a code. {_AGAIN}", 400)
     proofs = {"nonce": attempt.nonce, "verifier": attempt.verifier, "redirect_uri": attempt.redirect_uri}
@@ -164,7 +164,7 @@ async def _back(request: ApiRequest) -> Response:
         return message_page("Not now", f"Nobody can sign in now: {e}.", 503)
     except (ProviderRefusedError, InvalidTokenError) as e:
         logger.warning("A sign-in from %s has failed: %s", attempt.source, e)
-        return message_page("Signing in has failed", f"What came from the identity provider proves nothing. {_AGAIN}", 400)
+        return message_page("Signing in has failed", f"The identity provider's answer cannot be verified. {_AGAIN}", 400)
     except NotAllowedError as e:
         return await _not_allowed(request, attempt, e)
     if attempt.request is None:

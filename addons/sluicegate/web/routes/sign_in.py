@@ -141,7 +141,7 @@ def source_of(request: ApiRequest) -> str:
 
 
 def count_unknown(request: ApiRequest) -> None:
-    """Count by its sender's address what asks the store for nothing, which others have to wait for: a token or code of nobody."""
+    """Count an unknown token or code against its sender's address: the store was asked in vain, and others wait for it."""
     request.services.sign_ins.following.look_ups.may_ask(source_of(request))
 
 
@@ -210,7 +210,7 @@ async def _issue(request: ApiRequest, oidc: Oidc, device_code: str) -> ApiRespon
 
 
 def _begun(services: Services, oidc: Oidc, device_code: str) -> Issued | str:
-    """Begin the sign-in of an approved device code; return the error by which its client knows what to do where there is none."""
+    """Begin the sign-in of an approved device code, or return the error for its client (RFC 8628, 3.5)."""
     sign_ins = services.sign_ins
     answer = sign_ins.devices.poll(device_code, services.clock())
     if isinstance(answer, str):
@@ -277,7 +277,7 @@ def _tokens(issued: Issued) -> dict[str, Any]:
 
 
 def _has_left(request: ApiRequest) -> bool:
-    """Return whether an address may still ask for what may be nothing."""
+    """Return whether an address may send another token or code that may be unknown."""
     return request.services.sign_ins.following.look_ups.has_left(source_of(request))
 
 
@@ -286,7 +286,7 @@ def _too_many_unknown() -> Response:
 
 
 def _away() -> Response:
-    """Say that nothing can be said now: a client that is told anything else takes it for the end of its sign-in."""
+    """Ask the client to try again: it takes any other error for the end of its sign-in."""
     why = "the store of the sign-ins cannot be reached now: try again"
     return oauth_error(503, "temporarily_unavailable", why, {"retry-after": str(AWAY_RETRY_AFTER_S)})
 
