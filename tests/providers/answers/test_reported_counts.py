@@ -163,6 +163,25 @@ def test_bedrocks_metrics_stand_in_for_an_input_that_the_model_did_not_count(sta
     assert (counts(reader.usage), reader.is_final) == (billed, True)
 
 
+@pytest.mark.parametrize(
+    ("counted", "billed", "estimated"),
+    [
+        ({"thoughtsTokenCount": 300, "totalTokenCount": 420}, (100, 320, 0, 0, 0), False),
+        ({"totalTokenCount": 420}, (100, 320, 0, 0, 0), True),
+        ({"totalTokenCount": 120}, (100, 20, 0, 0, 0), False),
+        ({"totalTokenCount": "many"}, (100, 20, 0, 0, 0), False),
+        ({"toolUsePromptTokenCount": 30, "totalTokenCount": 150}, (130, 20, 0, 0, 0), False),
+        ({"cachedContentTokenCount": 60, "totalTokenCount": 120}, (40, 20, 60, 0, 0), False),
+        ({"cachedContentTokenCount": 60, "totalTokenCount": 180}, (100, 20, 60, 0, 0), False),
+    ],
+)
+def test_geminis_total_shows_what_the_other_counts_leave_out(counted, billed, estimated):
+    chunk = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}
+    report = {"promptTokenCount": 100, "candidatesTokenCount": 20, **counted}
+    found = answer("gemini", json.dumps(chunk | {"usageMetadata": report}).encode())
+    assert (counts(found.usage), found.usage.estimated, found.is_final) == (billed, estimated, True)
+
+
 @pytest.mark.parametrize(("written", "tier"), [("SERVICE_TIER_FLEX", "flex"), ("PRIORITY", "priority"), ("standard", "standard")])
 def test_geminis_tier_is_read_in_either_spelling(written, tier):
     chunk = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}

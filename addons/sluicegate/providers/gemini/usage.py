@@ -42,8 +42,18 @@ class TokenCounts(ReportedCounts):
 
     @property
     def output(self) -> int:
-        """Return the output so far: the answer and the thoughts, which are counted beside it."""
-        return self["answer"] + self["thoughts"]
+        """Return the output so far: the answer and the thoughts, which are counted beside it or in the total alone."""
+        return self["answer"] + self["thoughts"] + self._hidden
+
+    @property
+    def _rest(self) -> int:
+        """Return what the total has beyond the other counts."""
+        return self["total"] - self["prompt"] - self["tool_use"] - self["answer"] - self["thoughts"]
+
+    @property
+    def _hidden(self) -> int:
+        """Return the thoughts that only the total shows: gateways drop the count of them, which is younger than the rest."""
+        return max(0, self._rest) if self._rest != self["cached"] else 0
 
     def has_tier(self, tier: str | None, traffic: str | None) -> bool:
         """Return whether metadata with these fields would say nothing new of the tier."""
@@ -51,7 +61,9 @@ class TokenCounts(ReportedCounts):
 
     def report(self, metadata: dict[str, Any]) -> None:
         """Note one metadata object."""
-        self.note((name, metadata.get(field)) for field, name in _COUNTS.items())
+        # The total only explains the others, so that nonsense in it spoils nothing.
+        total = ("total", parse_count(metadata.get("totalTokenCount")))
+        self.note([*((name, metadata.get(field)) for field, name in _COUNTS.items()), total])
         if _counts_other(metadata.get("promptTokensDetails"), ("AUDIO",)) or _counts_other(
             metadata.get("candidatesTokensDetails"), ("AUDIO", "IMAGE", "VIDEO")
         ):
@@ -65,14 +77,15 @@ class TokenCounts(ReportedCounts):
     def usage(self, model: str | None, tools: ToolRequests) -> Usage:
         """Return what is billed: cached input apart from the prompt it is part of, what tools read as further input."""
         prompt, cached, tool_use = (self[name] for name in _INPUT)
-        is_separate = cached > prompt
+        is_beside = cached > 0 and self._rest == cached
+        is_separate = is_beside or cached > prompt
         return Usage(
             input_tokens=(prompt if is_separate else prompt - cached) + tool_use,
             output_tokens=self.output,
             cache_read_tokens=cached,
             model=model,
             service_tier=self._service_tier,
-            estimated=is_separate or self._has_other_rates,
+            estimated=is_separate > is_beside or self._hidden > 0 or self._has_other_rates,
             **tools._asdict(),
         )
 
