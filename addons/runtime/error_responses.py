@@ -79,12 +79,22 @@ def error_bytes(status_code: int, message: str = "", audience: Audience = UNKNOW
 
 def audience_of(context: Context, stream_id: int) -> Audience:
     """Return for whom an error is written; in Anthropic's envelope where none is known."""
+    flow = _flow_of(context, stream_id)
+    call = None if flow is None else call_of(flow)
+    return Audience(connection_of(context.client).envelope) if call is None else Audience(call.protocol, call.audience)
+
+
+def asks_for_head(context: Context, stream_id: int) -> bool:
+    """Return whether a request is a HEAD, whose answer has no body."""
+    flow = _flow_of(context, stream_id)
+    return flow is not None and flow.request.method == "HEAD"
+
+
+def _flow_of(context: Context, stream_id: int) -> http.HTTPFlow | None:
     for above in reversed(context.layers):
         if isinstance(above, HttpLayer) and (stream := above.streams.get(stream_id)) is not None:
-            call = call_of(stream.flow) if hasattr(stream, "flow") else None
-            if call is not None:
-                return Audience(call.protocol, call.audience)
-    return Audience(connection_of(context.client).envelope)
+            return getattr(stream, "flow", None)
+    return None
 
 
 def status_of(event: ResponseProtocolError) -> int | None:

@@ -7,6 +7,7 @@ own.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from mitmproxy import flow
@@ -37,7 +38,7 @@ from mitmproxy.proxy.layers.http import (
 from flow import mark_as_left
 from runtime import handing_on, hooks_at_once
 from runtime.connections import strangers
-from runtime.error_responses import SWITCHED, audience_of, error_bytes, error_response, status_of
+from runtime.error_responses import SWITCHED, asks_for_head, audience_of, error_bytes, error_response, status_of
 from runtime.network import probes
 from runtime.network.port import note_source
 from runtime.requests import arriving_bodies, body_pieces
@@ -138,8 +139,19 @@ class GatewayHttp2Server(Http2Server):
             return
         response = error_response(status, event.message, audience_of(self.context, event.stream_id))
         yield from super()._handle_event(ResponseHeaders(event.stream_id, response, end_stream=False))
-        yield from super()._handle_event(ResponseData(event.stream_id, response.raw_content or b""))
+        if not asks_for_head(self.context, number):
+            yield from super()._handle_event(ResponseData(event.stream_id, response.raw_content or b""))
         yield from super()._handle_event(ResponseEndOfMessage(event.stream_id))
+
+
+def without_body(answer: Commands) -> Commands:
+    """Send an answer to a HEAD, which has the length of a body and no body: a client would take one for its next answer."""
+    reply: Any = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            command = answer.send(reply)
+            is_body = isinstance(command, SendHttp) and isinstance(command.event, ResponseData)
+            reply = None if is_body else (yield command)
 
 
 class GatewayHttpStream(HttpStream):
@@ -237,7 +249,9 @@ class GatewayHttpStream(HttpStream):
     def send_response(self, already_streamed: bool = False) -> Commands:
         """Send an answer that an addon has set, piece by piece where it has a pace."""
         stock: Commands = super().send_response(already_streamed)
-        return stock if already_streamed else paced_answers.give(self, stock)
+        if already_streamed:
+            return stock
+        return without_body(stock) if self.flow.request.method == "HEAD" else paced_answers.give(self, stock)
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Refuse a body that is larger than any may be, and keep nothing of it."""

@@ -43,12 +43,13 @@ def post(
     host: str = PROVIDER,
     key: str = VK,
     headers: tuple[tuple[str, str], ...] = (),
+    method: str = "POST",
 ) -> Reply:
     """Make one call on a connection of its own; the body is sent only as far as flow control lets it without waiting."""
     tls, h2 = connect(gw, host)
     with tls:
         body = ask() if body is None else body
-        h2.send_headers(1, [*request_headers(path, host, key), *headers])
+        h2.send_headers(1, [(":method", method), *request_headers(path, host, key)[1:], *headers])
         h2.send_data(1, body[: h2.max_outbound_frame_size], end_stream=len(body) <= h2.max_outbound_frame_size)
         status, answer = 0, b""
         fields: dict[str, str] = {}

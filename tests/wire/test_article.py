@@ -130,11 +130,11 @@ def test_doing_it_all_again_changes_nothing_but_what_was_said(api):
 
 
 def test_the_examples_of_the_document_work_as_written(api):
-    (block,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
     gw = api.gw
     path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
     home = {"PATH": path, "HOME": str(gw.folder), "SLUICEGATE_STATE": str(gw.state)}
-    script = "set -e\n" + block.replace(":8080", f":{gw.port}").replace("curl ", "curl -sS --fail-with-body ")
+    script = "set -e\n" + "".join(blocks).replace(":8080", f":{gw.port}").replace("curl ", "curl -sS --fail-with-body ")
     done = subprocess.run(["bash", "-c", script], env=home, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done
     assert '"message":"Virtual key updated successfully"' in done.stdout

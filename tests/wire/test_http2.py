@@ -90,6 +90,11 @@ def test_a_provider_that_cannot_be_reached_is_told_as_json(dead, over, host, pat
     assert reply.message.startswith("The provider cannot be reached: ")
 
 
+def test_a_head_to_a_provider_that_cannot_be_reached_is_answered_without_a_body(dead):
+    reply = http2_client.post(dead, b"", "/api/hello", method="HEAD")
+    assert (reply.status, reply.reason, reply.body) == (502, "provider_unreachable", b"")
+
+
 def test_an_invited_body_does_not_cost_the_client_the_answer(dead):
     """The "100 Continue" was taken for the answer, and the connection was closed without a word."""
     body = ask()

@@ -438,3 +438,16 @@ def test_a_body_of_http_2_belongs_to_a_method_that_has_one(edge, method):
     assert statuses(edge, SMUGGLED, method=method, path=b"/v1/models") == 400
     assert statuses(edge, b"", method=b"GET", path=b"/v1/models") == 200
     assert [s.body for s in edge.fake.seen[before:]] == [b""]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("/v1/models", ""), ("/v1/models", VK), ("/v1/nothing", VK), ("/health", ""), ("/api/teams", "")]
+)
+def test_what_follows_the_answer_to_a_head_is_the_next_answer(edge, path, key):
+    """A body after such an answer would be read as an answer to the client's next request."""
+    asked = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\n\r\n"
+    data = edge.send_raw(f"{asked}GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    head, _, rest = data.partition(b"\r\n\r\n")
+    assert b"content-length: 0" not in head.lower()
+    assert rest.startswith(b"HTTP/1.1 200 ")
+    assert b"sluicegate" in rest.partition(b"\r\n\r\n")[2] or b'"status"' in rest
