@@ -92,11 +92,11 @@ def observed(gateway: SignInGateway) -> dict[str, str]:
     found["`POST /oauth/token`, too early"] = early.error
     kind = "a JWT that names them" if SUBJECT in _middle(tokens["access_token"]) else "random"
     found["the access token"] = kind
-    found["`email` beside it"] = tokens.get("email", "none").replace(EMAIL, "the person's")
+    found["`email` in the same answer"] = tokens.get("email", "none").replace(EMAIL, "the person's")
     wrong = client.ask("GET", "/v1/models", token="wrong")
-    found["a token that is none"] = f"{wrong.status}, `x-should-retry: {wrong.headers.get('x-should-retry', 'absent')}`"
+    found["an unknown token"] = f"{wrong.status}, `x-should-retry: {wrong.headers.get('x-should-retry', 'absent')}`"
     unknown = client.renew({"refresh_token": "unknown"})
-    found["a refresh token that is none"] = unknown.error
+    found["an unknown refresh token"] = unknown.error
     settings = client.ask("GET", "/managed/settings", token=tokens["access_token"])
     found["`GET /managed/settings`"] = (
         f"{settings.status}, checksum {'as' if _is_checksum(settings) else 'not as'} the client makes it"
@@ -137,7 +137,9 @@ def _is_checksum(answer: Asked) -> bool:
 
 def rows_of_the_documentation() -> dict[str, tuple[str, str]]:
     """Return what the table says of theirs and of ours, by the request."""
-    section = (ROOT / "docs/sign-in.md").read_text().partition("### Beside Anthropic's own gateway\n")[2].partition("\n## ")[0]
+    section = (
+        (ROOT / "docs/sign-in.md").read_text().partition("### Compared with Anthropic's own gateway\n")[2].partition("\n## ")[0]
+    )
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in re.findall(r"^\|.*\|$", section, re.MULTILINE)][2:]
     return {row[0]: (row[1], row[2]) for row in rows}
 

@@ -1,6 +1,6 @@
 """Shipping records: a node's own go to the store, and those of the other nodes come from there.
 
-Both go by numbers that stand in the local database beside the rows they speak of, so a crash at any moment, or an older copy
+Both go by numbers that are kept in the local database with the rows that they are about, so a crash at any moment, or an older copy
 of the folder, repeats a few records and leaves out none. The local table and its journal stay the truth for this node's own
 calls until the store has them. Fetched records are rows of the same table, marked by their origin: logs, statistics and
 exports have them like any other. The record of a call whose node has disappeared is the one the others found in the store;

@@ -48,7 +48,7 @@ SECRET_QUERIES = frozenset({PAGE, CALLBACK})
 COOKIE = "sluicegate_sign_in"
 
 HOST_COOKIE = f"__Host-{COOKIE}"
-"""Its name over TLS: browsers take one of that name from this host alone, so that none beside it can plant one."""
+"""Its name over TLS: browsers take one of that name from this host alone, so that no other host can plant one."""
 
 _AGAIN = "Go back to your terminal and start to sign in again."
 
