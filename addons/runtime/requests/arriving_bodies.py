@@ -18,17 +18,16 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import Http1Server
 
-from runtime.connections import connection_handlers
+from runtime.connections import DelegatingProtocol, connection_handlers, reset
 from runtime.resources import size_limits
 from runtime.streams import fast_streams
-from runtime.streams.short_way import Upstream, reset
 
 Commands = layer.CommandGenerator[None]
 
 logger = logging.getLogger("sluicegate")
 
 
-class Incoming(Upstream):
+class Incoming(DelegatingProtocol):
     """The protocol of a client's connection: hands what comes to the body that is under way, or to mitmproxy's reader."""
 
     body: ArrivingBody | None = None

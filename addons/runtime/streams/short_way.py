@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +19,7 @@ from h11._readers import ChunkedReader, ContentLengthReader
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HttpStream, ResponseData
 
+from runtime.connections import DelegatingProtocol, reset
 from runtime.streams.chunk_framing import read_only_chunk, read_pieces, stock_reader
 from runtime.streams.http2_frames import data_frame
 from runtime.streams.tls_records import MAX_RECORD_BYTES, Decryption, encryption
@@ -31,13 +30,11 @@ unfinished: set[asyncio.Task[None]] = set()
 """Events handed to mitmproxy that wait for their turn; asyncio itself would let the garbage collector take them."""
 
 
-class Upstream(asyncio.Protocol):
+class Upstream(DelegatingProtocol):
     """The protocol of a connection to a provider: hands what comes to the way its answer takes, or to mitmproxy's reader."""
 
-    def __init__(self, stock: asyncio.Protocol) -> None:
-        self.stock = stock
-        self.route: Route | None = None
-        """The way of the answer that is under way; None between answers, and where all goes mitmproxy's way."""
+    route: Route | None = None
+    """The way of the answer that is under way; None between answers, and where all goes mitmproxy's way."""
 
     def data_received(self, data: bytes) -> None:
         """Carry what has come, or let mitmproxy read it."""
@@ -55,32 +52,10 @@ class Upstream(asyncio.Protocol):
                 return
         self.stock.data_received(data)
 
-    def eof_received(self) -> bool | None:
-        """Tell mitmproxy."""
-        return self.stock.eof_received()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Tell mitmproxy."""
-        self.stock.connection_made(transport)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell mitmproxy."""
         self.route = None
-        self.stock.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Tell mitmproxy."""
-        self.stock.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Tell mitmproxy."""
-        self.stock.resume_writing()
-
-
-def reset(transport: asyncio.WriteTransport) -> None:
-    """Reset a connection, so that nobody takes what has come on it for the whole."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+        super().connection_lost(exc)
 
 
 def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:
