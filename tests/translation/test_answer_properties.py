@@ -161,6 +161,18 @@ def setting(dialect: Dialect, form: str = "sse") -> Setting:
     return Setting(AnswerContext(Request("m", (), include_usage=True), "a-model", names, stream), "answer-2", 1)
 
 
+@pytest.mark.parametrize("dialect", ["messages", "chat", "generate_content"])
+@pytest.mark.parametrize("number", [1 << 53, -(1 << 63) - 1, 1 << 64, 10**40])
+def test_a_long_number_in_a_tools_arguments_stays_as_it_was_written(dialect, number):
+    call = [ToolCallStarted(0, "call_0", "X"), ToolArgumentsDelta(0, f'{{"at": {number}}}'), ToolCallEnded(0)]
+    events = [Started("", "a-model", TokenUsage(input=1)), *call, Finished("tool_calls", None, TokenUsage(input=1, output=1))]
+    stream = b"".join(map(WRITERS[dialect](setting(dialect)).write, events))
+    body = json.dumps(WRITERS[dialect](setting(dialect, "")).whole(gather(events))).encode()
+    reading = AnswerReading(dialect, Grammar(ToolNames(dialect), "x", lambda: 1))
+    for found in (meaning(read(dialect, stream)), meaning(reading.whole(body))):
+        assert repr(found[3][0][2]) == repr({"at": number})
+
+
 @given(CLIENTS.flatmap(lambda d: st.tuples(st.just(d), answers(d), st.sampled_from(("sse", "json")))))
 def test_what_is_written_is_read_with_the_same_meaning(drawn):
     dialect, events, form = drawn

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from sluicegate.providers.answers.usage_reader import parse_json
 from sluicegate.translation.answers.chat_reader import ChatReader
@@ -42,6 +45,20 @@ WRITERS: Mapping[Dialect, Callable[[Setting], AnswerWriter]] = {
 
 NOT_JSON = "The provider's answer is not JSON."
 
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""Digits of a number that may have more than 64 bits."""
+
+
+def _parse(data: bytes) -> Any:
+    """Return a JSON value with every number as it is written, since a tool's argument may be one; None if it is none."""
+    if _LONG_NUMBER.search(data) is not None:
+        # The usual parser rounds what has more than 64 bits.
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    return parse_json(data)
+
 
 class AnswerReading:
     """Read an answer's bytes into events that are in order, wherever the bytes were split."""
@@ -65,7 +82,7 @@ class AnswerReading:
 
     def whole(self, body: bytes) -> list[Event]:
         """Return the events of an answer that is not streamed."""
-        value = parse_json(body)
+        value = _parse(body)
         if isinstance(value, list) and value and isinstance(value[0], dict):
             # Gemini's list of chunks, from a server that streams whatever it was asked for.
             found = [event for chunk in value if isinstance(chunk, dict) for event in self._guarded(self._reader.read, "", chunk)]
@@ -81,7 +98,7 @@ class AnswerReading:
             return [None]
         if data.strip() == b"[DONE]":
             return [*self._grammar.take(self._reader.done())]
-        value = parse_json(data)
+        value = _parse(data)
         # Some of Gemini's servers send an error as a list of one.
         values = dicts_in(value) if isinstance(value, list) else [dict_of(value)]
         return [event for v in values for event in self._grammar.take(self._guarded(self._reader.read, name, v))]
