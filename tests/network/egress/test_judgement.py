@@ -69,6 +69,15 @@ def test_a_hidden_name_needs_policys_word():
 
 
 EXAMPLES = {
+    "generativelanguage.mtls.googleapis.com": "gemini",
+    "autopush-generativelanguage.sandbox.googleapis.com": "gemini",
+    "us-east5-aiplatform.mtls.googleapis.com": "vertex",
+    "daily-cloudcode-pa.sandbox.googleapis.com": "gemini",
+    "ai-gateway.helicone.ai": "openai",
+    "api.portkey.ai": "openai",
+    "x.us-east-1.aws.endpoints.huggingface.cloud": "openai",
+    "runtime.sagemaker.us-east-1.amazonaws.com": "openai",
+    "inference.generativeai.us-chicago-1.oci.oraclecloud.com": "openai",
     "dashscope.aliyuncs.com": "openai",
     "cn-hongkong.dashscope.aliyuncs.com": "openai",
     "ws-1.cn-beijing.maas.aliyuncs.com": "openai",
