@@ -92,10 +92,9 @@ def play():
                         await asyncio.sleep(0)
                     if not turns or not piece:
                         await settle()
-                    while wire.provider is not None and len(told) > answered and not wire.provider.closing and not ending:
+                    while wire.requests.count(b"POST /") > answered and not wire.provider.closing and not ending:
                         answered += 1
-                        if wire.requests.count(b"POST /") >= answered:
-                            wire.provider.arrive("data", ANSWER)
+                        wire.provider.arrive("data", ANSWER)
                         await settle()
                 await settle()
                 told.extend((bytes(wire.raw), bytes(wire.requests), wire.client.closing))
