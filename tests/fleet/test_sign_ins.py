@@ -582,6 +582,21 @@ def test_a_session_of_the_dashboard_is_one_at_every_node(fleet, trio):
         assert node.sessions.find(session, node.clock(), "/s") is None
 
 
+def test_a_use_that_the_store_could_not_be_told_of_is_told_later(fleet):
+    a = fleet.node()
+    session = a.sessions.open(b"h" * 32, a.clock())
+    fleet.later(HOUR)
+    assert a.sessions.find(session, a.clock()) is not None
+    fleet.wires[0].is_cut = True
+    with pytest.raises(SignInsAwayError):
+        a.sign_ins.following._catch_up()
+    fleet.wires[0].is_cut = False
+    used_at = a.clock()
+    fleet.later(MINUTE)
+    a.hear()
+    assert [row[-1] for row in fleet.rows("dashboard_sessions")] == [used_at]
+
+
 def test_a_session_that_was_made_up_changes_nothing_and_is_not_remembered(fleet):
     a = fleet.node()
     session = a.sessions.open(b"h" * 32, a.clock())

@@ -156,7 +156,7 @@ class Following:
             logger.warning("%s cannot be written: %s", self._seen_file, e.strerror)
 
     def unknown(self, fields: Any, policy: Policy) -> bytes | None:
-        """Return the hash of what looks like an access token in header fields, where it is worth to look that up."""
+        """Return the hash of what looks like an access token in header fields, if it is worth looking up."""
         if not self._store.is_shared or policy.oidc is None or (sent := access_token_in(fields)) is None:
             return None
         digest = hashlib.sha256(sent).digest()
