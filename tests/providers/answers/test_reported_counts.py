@@ -187,3 +187,27 @@ def test_geminis_tier_is_read_in_either_spelling(written, tier):
     chunk = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}
     counted = {"promptTokenCount": 5, "candidatesTokenCount": 2, "serviceTier": written}
     assert answer("gemini", json.dumps(chunk | {"usageMetadata": counted}).encode()).usage.service_tier == tier
+
+
+@pytest.mark.parametrize(
+    ("delta", "characters"),
+    [
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hello"}, {"type": "text", "text": "you"}]}]}, 8),
+        ({"content": [{"type": "text", "text": "hello"}]}, 5),
+        ({"thinking_blocks": [{"type": "thinking", "thinking": "hello", "signature": "AAAA"}]}, 5),
+        # The same under a name that is known counts once.
+        ({"reasoning_content": "hello", "thinking_blocks": [{"type": "thinking", "thinking": "hello"}]}, 5),
+        ({"something_new": {"parts": ["hello", "you"]}}, 8),
+        ({"content": None, "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}, 0),
+        ({"role": "assistant", "content": "", "annotations": [{"title": "a page"}]}, 0),
+    ],
+)
+def test_what_a_cut_chat_stream_delivered_is_counted_whatever_it_is_called(delta, characters):
+    chunk = {"model": "magistral", "choices": [{"index": 0, "delta": delta}]}
+    found = answer("openai", b"data: %s\n\n" % json.dumps(chunk).encode() * 3)
+    assert (found.delivered.characters, found.is_final) == (3 * characters, False)
+
+
+def test_a_delta_of_a_response_may_be_an_object():
+    events = [{"type": "response.reasoning_summary.delta", "item_id": "i", "delta": {"type": "text", "text": "hello"}}] * 3
+    assert answer("openai", sse(*events)).delivered.characters == 15

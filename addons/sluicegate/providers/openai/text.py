@@ -16,6 +16,30 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
+_KNOWN = frozenset({"content", "refusal", "reasoning_content", "reasoning", "reasoning_details", "tool_calls", "function_call"}) | {
+    "audio",
+    "annotations",
+    "provider_specific_fields",
+}
+"""Fields of a message that are measured by their names, or that the model has not written."""
+
+_NAMING = frozenset({"type", "id", "role", "name", "signature", "url", "image_url", "data", "b64_json"})
+"""Fields of any object that say what it is, or hold a picture, whose tokens are not its characters."""
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Yield the strings in a value at any depth but for what only says what something is, and pictures."""
+    open_values = [value]
+    while open_values:
+        found = open_values.pop()
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, list):
+            open_values += found[::-1]
+        elif isinstance(found, dict):
+            open_values += [inner for name, inner in found.items() if name not in _NAMING][::-1]
+
+
 def has_text(choice: dict[str, Any]) -> bool:
     """Return whether a choice of a chunk carries anything that the model wrote."""
     delta = choice.get("delta", choice.get("message"))
@@ -26,9 +50,12 @@ def measure_choice(choice: dict[str, Any], deliver: Deliver, delivered: Delivere
     """Count what a choice carries: of a chunk, of a whole answer, or of a legacy completion."""
     deliver(choice.get("text"))
     for message in objects([choice.get("delta"), choice.get("message")]):
+        before = delivered.characters
         deliver(message.get("content"))
         for part in objects(message.get("content")):
-            deliver(part.get("text"))
+            # Mistral's thinking is a list of texts inside of a part.
+            for text in strings(part.get("text") or part):
+                deliver(text)
         deliver(message.get("refusal"))
         _measure_reasoning(message, deliver, delivered)
         for call in (*objects(message.get("tool_calls")), {"function": message.get("function_call")}):
@@ -40,6 +67,10 @@ def measure_choice(choice: dict[str, Any], deliver: Deliver, delivered: Delivere
             # Speech is billed by its length, of which the words are only a part.
             delivered.has_hidden = True
             deliver(audio.get("transcript"))
+        if delivered.characters == before:
+            # What nobody knows by name: better too much than nothing.
+            for text in strings({name: value for name, value in message.items() if name not in _KNOWN}):
+                deliver(text)
 
 
 def _measure_reasoning(message: dict[str, Any], deliver: Deliver, delivered: Delivered) -> None:
@@ -111,6 +142,8 @@ class ResponseText:
         else:
             name = _PART_NAMES.get(stem, stem)
             text = next((event[n] for n in _SPOKEN_TWICE[not is_delta :] if isinstance(event.get(n), str)), None)
+            if text is None and is_delta:
+                text = "".join(strings(event.get("delta"))) or None
         number = next((event[n] for n in ("content_index", "summary_index", "command_index") if n in event), 0)
         key = (self._position(event), name, number)
         self._count(key, *((text, None) if is_delta else (None, text)))
