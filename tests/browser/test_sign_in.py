@@ -40,11 +40,17 @@ def test_a_person_approves_a_client_and_an_admin_ends_it(browser, tmp_path):
             grant = "urn:ietf:params:oauth:grant-type:device_code"
             tokens = form("/oauth/token", grant_type=grant, device_code=asked["device_code"])
             assert gw.post(key=tokens["access_token"]).status == 200
+            page.goto(gw.url)
+            page.get_by_role("link", name="Sign in with your company's account").click()
+            page.get_by_text("You need no key.").wait_for()
+            page.context.clear_cookies()
             provider.person = DANA
             page.goto(gw.url)
             page.get_by_role("link", name="Sign in with your company's account").click()
             page.get_by_role("heading", name="Overview", level=1).wait_for()
             assert page.evaluate("location.pathname + location.search") == "/"
+            page.goto(f"{gw.url}/#/keys/session-alice@acme.example")
+            page.get_by_text("none: its user signs in").wait_for()
             page.goto(f"{gw.url}/#/users/alice@acme.example")
             page.get_by_role("button", name="End", exact=True).click()
             page.get_by_role("heading", name="Signed in").wait_for(state="detached")

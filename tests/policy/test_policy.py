@@ -32,6 +32,8 @@ def problems(tmp_path, text, **env):
 BAD = {
     "version: 1\nvirtual_keys: [{id: quota}]": "'quota': is a path of the API next to the keys",
     "version: 1\nprovders: {}": "policy.yaml:2: provders: 'provders' is not a known key here (did you mean providers?)",
+    "version: 1\nclient_telemetry: {enable: true}": "2: client_telemetry.enable: 'enable' is not a known key here (known: signals, forward)",
+    "version: 1\nclient_telemetry: {forward: 'c:4318'}": "'c:4318' is not a mapping of keys (endpoint, headers, compression, signals)",
     "version: 1\nteams: [{id: a, budgt: {}}]": "policy.yaml:2: teams[0].budgt: 'budgt' is not a known key here (did you mean budget?)",
     "version: 1\nproviders: {anthropic: {base_ur: x}}": "base_ur' is not a known key here (did you mean base_url?)",
     "teams: []": "policy.yaml:1: version: 'version' is required here",
@@ -141,6 +143,11 @@ def test_all_mistakes_are_said_at_once_in_order(tmp_path):
     text = "version: 1\nprovders: {}\nteams:\n- {id: a, budget: {max_limit: -1, reset_duration: 1x}}\nvirtual_keys: [{id: k, team_id: b}]\n"
     said = problems(tmp_path, text)
     assert [line.split(":")[1] for line in said] == ["2", "4", "4", "5"]
+
+
+def test_a_list_whose_entries_are_wrong_is_not_called_too_short(tmp_path):
+    assert len(problems(tmp_path, "version: 1\nclient_telemetry: {signals: [metric]}")) == 1
+    assert "give at least 1 entry" in problems(tmp_path, "version: 1\nclient_telemetry: {signals: []}")[0]
 
 
 BOMBS = {

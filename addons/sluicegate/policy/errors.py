@@ -17,10 +17,15 @@ SECRET_FIELDS = (
 )
 """Fields that hold a secret, or where people put one by mistake: their values are never shown, not even invalid ones."""
 
+LISTED_KEYS = 12
+"""Known keys that a message names at most, where none is similar to the one that is not known."""
+
 
 def describe_errors(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[Location, str]]:
     """Return each mistake as its location in ``root`` and a message."""
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # Entries that are wrong are missing from what was counted; each has an error of its own.
         # Pydantic adds a part of its own where a validator wraps a union.
         location: Location = tuple(x for x in item["loc"] if not (isinstance(x, str) and x.startswith("function-")))
         yield location, _message(item, location, root)
@@ -30,6 +35,14 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Return `` (did you mean X?)``, or nothing where no option is similar."""
     close = closest_match(word, options)
     return f" (did you mean {close}?)" if close else ""
+
+
+def _known_keys(word: str, options: Iterable[str]) -> str:
+    """Return the key that was meant, or else all that are known where they are few."""
+    known = list(options)
+    if (meant := did_you_mean(word, known)) or not 0 < len(known) <= LISTED_KEYS:
+        return meant
+    return f" (known: {', '.join(known)})"
 
 
 def closest_match(word: str, options: Iterable[str]) -> str | None:
@@ -42,7 +55,7 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
     kind, value = item["type"], item.get("input")
     this = display_value(value, location)
     if kind == "extra_forbidden":
-        return f"'{location[-1]}' is not a known key here{did_you_mean(str(location[-1]), _fields_at(root, location[:-1]))}"
+        return f"'{location[-1]}' is not a known key here{_known_keys(str(location[-1]), _fields_at(root, location[:-1]))}"
     if kind == "missing":
         return f"'{location[-1]}' is required here"
     if kind == "literal_error":
@@ -64,6 +77,8 @@ def _message(item: Any, location: Location, root: type[BaseModel]) -> str:
         "dict_type": "a mapping of keys",
         "string_too_short": "allowed to be empty",
     }.get(kind)
+    if expected == "a mapping of keys" and 0 < len(known := _fields_at(root, location)) <= LISTED_KEYS:
+        expected += f" ({', '.join(known)})"
     # The first letter alone: a pattern in the message means its capitals.
     return f"{this} is not {expected}" if expected else f"{this}: {item['msg'][:1].lower()}{item['msg'][1:]}"
 

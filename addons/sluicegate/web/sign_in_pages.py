@@ -27,8 +27,8 @@ def code_page(code: str, problem: str = "", status: int = 200) -> HTMLResponse:
  spellcheck="false" placeholder="XXXX-XXXX" required>
 {notice}
 <button class="primary">Continue</button>
-<p class="hint">You sign in at your company next. Continue only if you have just started to sign in yourself, and the code is the
- same: nobody else may send you one.</p>
+<p class="hint">You sign in at your company next. Continue only if you have just started to sign in yourself and your terminal
+ shows this code. Never enter a code that somebody has sent you.</p>
 </form>""",
         status=status,
     )

@@ -84,6 +84,7 @@ class Quota(ResponseModel):
 
     virtual_key_id: Id
     virtual_key_name: str
+    kind: Literal["value", "session"] = Field(description="session: its user signs in; it has no value.")
     is_active: bool
     expires_at: str | None
     budgets: list[SourcedBudget]
@@ -128,6 +129,7 @@ async def _quota(request: ApiRequest) -> ApiResponse:
         return {
             "virtual_key_id": key.id,
             "virtual_key_name": key.name,
+            "kind": own["kind"],
             "is_active": key.is_active,
             "expires_at": own["expires_at"],
             "budgets": budgets,

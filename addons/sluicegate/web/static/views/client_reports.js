@@ -12,8 +12,8 @@ export function ClientReports({ session }) {
   const { data, error } = resource;
   if (error) return html`<${Problem} error=${error} retry=${resource.reload} />`;
   if (!data || data.sessions.length === 0) return null;
-  return html`<${Section} title="By the client's count" class="client-reports" note="What the client reports of itself, which never counts as money. Drift: our figure less the client's.">
-    <div class="scroll"><table class="data"><thead><tr><th scope="col">Model</th><th scope="col">By its</th><th scope="col">Until</th>
+  return html`<${Section} title="What the client counts" class="client-reports" note="Reported by the client itself; it never counts as money. Drift: our figure less the client's.">
+    <div class="scroll"><table class="data"><thead><tr><th scope="col">Model</th><th scope="col">Source</th><th scope="col">Until</th>
       <th scope="col" class="num">Client</th><th scope="col" class="num">Ours</th><th scope="col" class="num">Drift</th><th scope="col" class="num">Drift, tokens</th></tr></thead>
       <tbody>${data.sessions.map((s) => html`<${Row} key=${`${s.virtual_key_id} ${s.model} ${s.source}`} of=${s} />`)}</tbody></table></div>
   </${Section}>`;
@@ -23,7 +23,7 @@ function Row({ of: s }) {
   const tokens = TOKENS.reduce((sum, name) => sum + s.drift[name], 0);
   const agrees = s.drift.cost_usd === 0 && TOKENS.every((name) => s.drift[name] === 0);
   const tone = agrees ? "num good" : "num warn";
-  return html`<tr><td>${s.model}</td><td>${s.source}</td><td class="nowrap"><${Time} at=${s.last_at} /></td>
+  return html`<tr><td class="nowrap">${s.model}</td><td class="nowrap">${s.source}</td><td class="nowrap"><${Time} at=${s.last_at} /></td>
     <td class="num">${exactMoney(s.client.cost_usd)}</td><td class="num">${exactMoney(s.gateway.cost_usd)}</td>
     <td class=${tone}>${exactMoney(s.drift.cost_usd)}</td><td class=${tone}>${count(tokens)}</td></tr>`;
 }

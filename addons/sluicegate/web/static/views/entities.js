@@ -231,6 +231,14 @@ const configDetails = (c) =>
 
 const modelOf = (e) => e.provider_configs?.flatMap((c) => c.allowed_models || []).find((m) => !m.includes("*")) || undefined;
 
+/** Where a key's value comes from; only a demo key's is shown. */
+function Value({ of }) {
+  const faint = (words) => html`<span class="faint">${words}</span>`;
+  if (of.is_demo) return html`<span class="mono">${of.value}</span> ${faint("a demo key: its value is its id")}`;
+  if (of.kind === "session") return faint("none: its user signs in");
+  return faint(of.value?.startsWith("env.") ? `from the gateway's environment variable ${of.value.slice(4)}` : "stored as a hash");
+}
+
 function Facts({ kind, e }) {
   const fact = (label, value) => value && html`<dt>${label}</dt><dd>${value}</dd>`;
   return html`<dl class="facts">
@@ -240,7 +248,7 @@ function Facts({ kind, e }) {
     ${
       kind === "keys" &&
       html`${fact("State", html`<${KeyState} of=${e} />`)}${fact("Description", e.description)}
-      ${fact("Value", e.is_demo ? html`<span class="mono">${e.value}</span> <span class="faint">a demo key: its value is its id</span>` : html`<span class="faint">${e.value?.startsWith("env.") ? `from the gateway's environment variable ${e.value.slice(4)}` : "stored as a hash"}</span>`)}
+      ${fact("Value", html`<${Value} of=${e} />`)}
       ${fact("Previous value", e.previous_expires_at && html`valid until <${Time} at=${e.previous_expires_at} />`)}
       ${fact("Allowed models", e.provider_configs ? (e.provider_configs.length ? e.provider_configs.map((c) => html`<div>${c.provider}: ${c.allowed_models ? c.allowed_models.join(", ") || "no model" : "every model"}${configDetails(c)}</div>`) : "none") : "every provider and model")}${fact("Other providers", e.allow_all_providers && "allowed, with every model")}`
     }

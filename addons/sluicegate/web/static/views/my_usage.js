@@ -22,8 +22,8 @@ export default function MyUsage({ query, user }) {
   return html`<${Page} title="My usage" lead=${quota.data ? `Virtual key ${quota.data.virtual_key_name || user.virtual_key_id}` : ""}
       actions=${!isNew && html`<${TimeChoice} times=${times} set=${(changes) => go([], changes, { replace: true })} />`}>
     <${Blocked} quota=${quota.data} />
-    ${isNew ? html`<${Section} title="Your first call" note="in a terminal"><${ClientSetup} value=${user.virtual_key_id} />
-      <p class="note">If your key's value differs from its id, use the value.</p>
+    ${isNew ? html`<${Section} title="Your first call" note="in a terminal"><${Setup} quota=${quota.data} value=${user.virtual_key_id} />
+      ${quota.data?.kind === "value" && html`<p class="note">If your key's value differs from its id, use the value.</p>`}
       </${Section}>` : html`<${Spend} epoch=${times.epoch} />`}
     <${Section} title="Your limits"><${Fetched} of=${quota}>${(q) => html`<${Remaining} q=${q} />`}</${Fetched}></${Section}>
     <${SignIns} title="Where you are signed in" canEnd />
@@ -31,9 +31,16 @@ export default function MyUsage({ query, user }) {
       !isNew &&
       html`<${Charts} chosen=${times} />
       <div class="columns"><${Now} /><${Section} title="Set up another machine">
-        <${ClientSetup} value=${"<your key>"} /></${Section}></div>`
+        <${Setup} quota=${quota.data} value=${"<your key>"} /></${Section}></div>`
     }
   </${Page}>`;
+}
+
+/** How to set up a client: the lines with a key, or for a key without a value how to sign in. */
+function Setup({ quota, value }) {
+  if (!quota) return null;
+  if (quota.kind !== "session") return html`<${ClientSetup} value=${value} />`;
+  return html`<p>In Claude Code, run <code>/login</code>, choose the gateway <code>${location.origin}</code>, and approve in the browser that opens. You need no key.</p>`;
 }
 
 /** Why calls are refused now, as far as the key's limits tell, in a few words each. */

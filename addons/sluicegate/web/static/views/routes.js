@@ -102,7 +102,7 @@ function Explain() {
   return html`<${Section} title="Where would a call go?" note="nothing is sent">
     <form onSubmit=${submit}><div class="fields">${field("key", "Virtual key", { required: true })}${field("model", "Model", { required: true })}
       ${field("class", "Class", { placeholder: "such as subagent" })}</div>
-      <p><button class="primary">Explain</button></p></form>
+      <div class="form-foot start"><button class="primary">Explain</button></div></form>
     ${asked && html`<${Fetched} of=${resource} lines=${2}>${(d) => html`<${Explanation} of=${d} />`}</${Fetched}>`}</${Section}>`;
 }
 

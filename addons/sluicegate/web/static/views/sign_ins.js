@@ -25,8 +25,8 @@ function Row({ of, canEnd, reload }) {
     if (await end.run()) reload();
   };
   return html`<tr>
-    <td>${of.client || "unknown"}<${Problem} error=${end.error} /></td><td class="mono">${of.source}</td>
-    <td><${Time} at=${of.began_at} /></td><td><${Time} at=${of.renewed_at} /></td>
+    <td>${of.client || "unknown"}<${Problem} error=${end.error} /></td><td class="mono nowrap">${of.source}</td>
+    <td class="nowrap"><${Time} at=${of.began_at} /></td><td class="nowrap"><${Time} at=${of.renewed_at} /></td>
     ${canEnd && html`<td class="num"><button class="small danger" disabled=${end.busy} onClick=${click}>End</button></td>`}
   </tr>`;
 }
