@@ -103,6 +103,7 @@ def test_usage_of_a_model_whose_name_looks_like_markup(tmp_path):
     )
     done = cli("usage", "--policy", tmp_path / "policy.yaml", "--state-dir", tmp_path)
     assert (done.returncode, "[/red]*" in done.stdout) == (0, True), done.stderr
+    assert done.stderr == f"no gateway has recorded anything in {tmp_path}: give its --state-dir or SLUICEGATE_STATE\n"
 
 
 def test_run_starts_a_gateway_for_the_commands_life_passes_its_status_on_and_keeps_its_secrets(tmp_path):

@@ -32,7 +32,7 @@ def apply(
         Path | None, typer.Option("--output", help="The file for the values of new keys, readable by you alone.")
     ] = None,
 ) -> None:
-    """Make users, teams and a key each as a spreadsheet says. All of it is applied, or nothing.
+    """Create the users of a spreadsheet, their teams and a key for each. All of it is applied, or nothing.
 
     Example: sluicegate apply --from users.csv --dry-run
     """

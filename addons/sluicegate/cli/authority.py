@@ -71,7 +71,7 @@ def rotate(
     now: Annotated[bool, typer.Option("--now", help="Have a new CA sign at once, and hand out no other.")] = False,
     finish: Annotated[bool, typer.Option("--finish", help="Have the CA that is announced sign at once.")] = False,
 ) -> None:
-    """Make another CA. Until it signs, clients are given the old one and it to trust; a running gateway follows by itself.
+    """Make a new CA. Until it signs, clients are told to trust both the old and the new one; a running gateway follows by itself.
 
     Developer machines fetch it with the lines of /setup or sluicegate env. After a key was stolen: --now.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sluicegate.cli.options import Settings, command_class
-from sluicegate.cli.output import fail, print_json, print_table
+from sluicegate.cli.output import fail, note, print_json, print_table
 from sluicegate.values import dollar_texts, exact_dollars, nano_of, usd
 from sluicegate.windows import DAY_MS, iso
 
@@ -70,6 +70,8 @@ def usage(
     loaded = settings.load_policy(now)
     try:
         path = settings.state_path() / FILENAME
+        if not path.exists():
+            note(f"no gateway has recorded anything in {settings.state_path()}: give its --state-dir or SLUICEGATE_STATE")
         rows = usage_rows(loaded, read_host_ledger(settings.state_path()), now)
         since = now - SHADOW_DAYS * DAY_MS
         shadow = read_shadow(path, since) if path.exists() else []

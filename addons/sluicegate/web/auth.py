@@ -265,9 +265,10 @@ def authorize(caller: Caller | None, roles: tuple[Role, ...], request: Request, 
         is_page = "text/html" in request.headers.get("accept", "")
         is_script = "mozilla" in request.headers.get("user-agent", "").lower() and not is_page
         headers = {"www-authenticate": 'Bearer realm="sluicegate"' if is_script else 'Basic realm="sluicegate", Bearer'}
-        message = "Unauthorized: send the admin token or an operator's token"
+        message = "Unauthorized: send the admin token (sluicegate admin token prints it) or an operator's token"
         if "developer" in roles:
-            message += ", or a virtual key to see what belongs to it"
+            message += ", or a virtual key to see what belongs to it,"
+        message += " as Authorization: Bearer TOKEN"
         raise ApiError(401, "unauthorized", message, headers=headers)
     if caller.role not in roles:
         raise ApiError(403, "forbidden", f"The role {caller.role} may not do this; it takes {' or '.join(roles)}")
