@@ -510,6 +510,14 @@ def test_a_password_that_cannot_be_read_just_now_ends_nobodys_sign_in(tmp_path):
         store.claim(b"refresh", "10.0.0.1", 0)
 
 
+def test_a_store_that_cannot_be_reached_is_said_in_one_line():
+    server = Server(store="postgresql://sluicegate@127.0.0.1:1/sluicegate?sslmode=disable")
+    engine = PostgresEngine(Reached(server, {}, "node").connect)
+    with pytest.raises(FleetError, match="127.0.0.1") as caught, engine.transaction():
+        pass
+    assert str(caught.value).isprintable()
+
+
 def test_of_two_accounts_that_sign_in_at_two_nodes_at_once_one_is_the_users(fleet, trio):
     a, b, _ = trio
     other = b.identity().__class__("00u-other", USER, USER, None, (), None, None)

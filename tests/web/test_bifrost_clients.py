@@ -199,6 +199,9 @@ def test_a_keys_end_is_set_moved_cleared_and_must_be_in_the_future(ask):
             assert words in body["error"]["message"]
     status, body = ask("POST", "/api/governance/virtual-keys/bulk", {"virtual_keys": [{"name": "x", "expires_at": at(hours=-1)}]})
     assert (status, body["error"]["field"]) == (400, "virtual_keys[0].expires_at")
+    assert body["error"]["message"].count("expires_at: ") == 1
+    status, body = ask("POST", "/api/governance/virtual-keys/bulk", {"virtual_keys": [{"name": "x", "user_id": "nobody"}]})
+    assert (status, body["error"]["message"]) == (400, "virtual_keys[0].user_id: there is no user 'nobody'")
     offset = (datetime.now(UTC) + timedelta(hours=1)).astimezone().isoformat()
     for end in (at(hours=1), offset):
         assert ask("PUT", path, {"expires_at": end})[0] == 200

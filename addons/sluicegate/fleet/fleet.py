@@ -110,7 +110,7 @@ class Fleet:
                 except FleetError as e:
                     if time.monotonic() >= end:
                         raise StoreError(
-                            f"server.store {self.address} cannot be reached: {e}. Start the database, or correct server.store"
+                            f"server.store {self.address} cannot be reached; start the database, or correct server.store: {e}"
                         ) from e
                     if not is_announced:
                         logger.warning(

@@ -78,7 +78,7 @@ class PostgresEngine:
         except psycopg.Error as e:
             # Whatever state it is in: a new connection costs less than to find that out.
             self.close()
-            raise FleetError(str(e).strip() or type(e).__name__) from e
+            raise FleetError(" ".join(str(e).split()) or type(e).__name__) from e
         except BaseException:
             self.close()
             raise

@@ -82,7 +82,7 @@ class Session:
             return work(self._conn)
         except psycopg.Error as e:
             self.close()
-            raise FleetError(str(e)) from e
+            raise FleetError(" ".join(str(e).split()) or type(e).__name__) from e
 
     def close(self) -> None:
         """Close the connection."""

@@ -311,8 +311,9 @@ async def _bulk(request: ApiRequest) -> ApiResponse:
                     _require_future(fields, request.services.clock())
                     saved_entries.append(operations.create(draft, KINDS[name], fields))
                 except EditError as e:
-                    where = f"{name}[{i}]"
-                    raise type(e)(f"{where}.{e}", f"{where}.{e.field}" if e.field else where, **e.details) from e
+                    where = f"{name}[{i}].{e.field}" if e.field else f"{name}[{i}]"
+                    what = str(e).removeprefix(f"{e.field}: ")
+                    raise type(e)(f"{where}: {what}", where, **e.details) from e
         return saved_entries
 
     saved_entries, policy = await request.edit_policy(work)
