@@ -513,7 +513,7 @@ def test_a_password_that_cannot_be_read_just_now_ends_nobodys_sign_in(tmp_path):
 def test_a_store_that_cannot_be_reached_is_said_in_one_line():
     server = Server(store="postgresql://sluicegate@127.0.0.1:1/sluicegate?sslmode=disable")
     engine = PostgresEngine(Reached(server, {}, "node").connect)
-    with pytest.raises(FleetError, match="127.0.0.1") as caught, engine.transaction():
+    with pytest.raises(FleetError, match="port 1 failed") as caught, engine.transaction():
         pass
     assert str(caught.value).isprintable()
 

@@ -82,8 +82,8 @@ function Report({ h }) {
     </div>
     ${h.fleet && html`<${Nodes} />`}
     <${Section} title="What is enforced" note="enforced: an agent cannot get around it; cooperative: an agent that tries to can">
-      <div class="scroll"><table class="data rows"><tbody>${h.enforcement.map((f) => html`<tr key=${f.what}>
-        <th scope="row" class="nowrap">${GUARANTEES[f.what] || f.what.replaceAll("_", " ")}</th><td class="nowrap">
+      <div class="scroll"><table class="data rows enforced"><tbody>${h.enforcement.map((f) => html`<tr key=${f.what}>
+        <th scope="row">${GUARANTEES[f.what] || f.what.replaceAll("_", " ")}</th><td class="nowrap">
         <${Tag} kind=${f.how === "enforced" ? "good" : "warn"}>${f.how}</${Tag}></td>
         <td>${f.why}</td></tr>`)}</tbody></table></div></${Section}>`;
 }
