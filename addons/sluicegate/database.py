@@ -30,10 +30,10 @@ def connect(path: Path, mode: Mode, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> s
     )
 
 
-def open_private(path: Path) -> sqlite3.Connection:
+def open_private(path: Path, tables: str = "") -> sqlite3.Connection:
     """Open a file of content that is deleted after a while, readable by its owner alone; make it where there is none.
 
-    Raises sqlite3.Error, OSError.
+    ``tables`` are statements that make what is missing in it. Raises sqlite3.Error, OSError.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     conn = connect(path, "rw")
@@ -43,6 +43,7 @@ def open_private(path: Path) -> sqlite3.Connection:
         keep_log(conn)
         conn.execute("PRAGMA synchronous=NORMAL")
         conn.execute("PRAGMA secure_delete=ON")
+        conn.executescript(tables)
     except BaseException:
         conn.close()
         raise

@@ -139,13 +139,7 @@ class ReportFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._conn is None:
-            conn = open_private(self.path)
-            try:
-                conn.executescript(_TABLES)
-            except BaseException:
-                conn.close()
-                raise
-            self._conn = conn
+            self._conn = open_private(self.path, _TABLES)
         return self._conn
 
 

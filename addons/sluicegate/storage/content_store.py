@@ -44,6 +44,13 @@ CLOSE_TIMEOUT_S = 10.0
 DELETE_BATCH, MAX_BATCHES = 20, 50
 """Calls whose bodies are deleted in one transaction, and how many such transactions one run makes."""
 
+_TABLES = """
+CREATE TABLE IF NOT EXISTS content (
+  call_id TEXT PRIMARY KEY, at INTEGER, request BLOB, response BLOB, request_truncated INTEGER, response_truncated INTEGER
+);
+CREATE INDEX IF NOT EXISTS content_at ON content (at);
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -143,17 +150,7 @@ class ContentFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._conn is None:
-            conn = open_private(self.path)
-            try:
-                conn.execute(
-                    "CREATE TABLE IF NOT EXISTS content (call_id TEXT PRIMARY KEY, at INTEGER, request BLOB, response BLOB, "
-                    "request_truncated INTEGER, response_truncated INTEGER)"
-                )
-                conn.execute("CREATE INDEX IF NOT EXISTS content_at ON content (at)")
-            except BaseException:
-                conn.close()
-                raise
-            self._conn = conn
+            self._conn = open_private(self.path, _TABLES)
         return self._conn
 
 

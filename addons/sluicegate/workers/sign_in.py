@@ -51,10 +51,9 @@ class SignInFile:
         """Execute in one transaction; return the rows of the last statement. Raises sqlite3.Error."""
         with self._lock:
             if self._conn is None:
-                self._conn = open_private(self._path)
+                self._conn = open_private(self._path, _TABLES)
                 # A restart empties it anyway.
                 self._conn.execute("PRAGMA synchronous=OFF")
-                self._conn.executescript(_TABLES)
             if len(statements) == 1:
                 return self._conn.execute(*statements[0]).fetchall()
             self._conn.execute("BEGIN IMMEDIATE")
