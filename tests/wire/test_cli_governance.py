@@ -300,7 +300,9 @@ def test_the_same_at_a_running_gateway(gateway):
     run("key", "delete", name)
     assert "there is no virtual_key" in run("key", "show", name, code=1)
     assert {e["who"] for e in api.ok("GET", "/api/audit")["entries"]} == {"admin"}
-    assert "Unauthorized: send the admin token" in run("team", "list", code=1, SLUICEGATE_ADMIN_TOKEN="wrong")
+    said = run("team", "list", code=1, SLUICEGATE_ADMIN_TOKEN="wrong")
+    assert "Unauthorized: send the admin token" in said
+    assert "this command sends SLUICEGATE_ADMIN_TOKEN" in said
 
 
 def test_beside_a_running_gateway_the_file_may_be_changed_and_the_trail_has_it_but_counters_are_the_gateways(gateway):

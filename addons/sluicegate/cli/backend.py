@@ -40,6 +40,9 @@ class Backend(Protocol):
         """Return the answer, a refusal too; exit if there is none."""
 
 
+TOKEN_SOURCES = "SLUICEGATE_ADMIN_TOKEN, or else the admin-token of the state folder (--state-dir)"
+
+
 def open_backend(settings: Settings, timeout_s: float = GATEWAY_TIMEOUT_S) -> Backend:
     """Return the running gateway if one is named, which may take ``timeout_s`` for an answer, else the policy file."""
     return GatewayBackend(settings, timeout_s) if settings.gateway else FileBackend(settings)
@@ -76,7 +79,8 @@ def call_api(
         status, answer = backend.send(method, target, body, headers)
     if status != 200:
         is_error = isinstance(answer, dict) and "error" in answer
-        fail(answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}")
+        message = answer["error"]["message"] if is_error else f"the gateway answered {status}: {answer}"
+        fail(f"{message}; this command sends {TOKEN_SOURCES}" if status == 401 else message)
     return answer
 
 
