@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sluicegate.fleet.sign_in.store import SignInTables
+from sluicegate.sign_in import dashboard_people
 from sluicegate.sign_in.errors import SignInsAwayError
 from sluicegate.sign_in.kept import Claim
 from sluicegate.sign_in.shared import following
@@ -78,3 +79,10 @@ def test_a_session_of_the_dashboard_is_asked_for_again_too(node: Node) -> None:
     assert not node.sessions.is_known(session, node.clock())
     node.sessions.look_up(session)
     assert node.sessions.find(session, node.clock()) == b"h" * 32
+
+
+def test_people_at_the_dashboard_that_are_remembered_are_bounded(node: Node, monkeypatch: Any) -> None:
+    monkeypatch.setattr(dashboard_people, "MAX_PEOPLE", 2)
+    holders = [node.sign_ins.enter(replace(node.identity(), subject=f"00u-{n}"), node.oidc.provider) for n in range(4)]
+    known = [node.sign_ins.people.find(holder, node.oidc.provider, node.clock()) for holder in holders]
+    assert [who.subject if who is not None else None for who in known] == [None, None, "00u-2", "00u-3"]
