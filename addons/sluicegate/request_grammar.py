@@ -158,7 +158,7 @@ def method_problem(method: bytes) -> str | None:
     """Return what is wrong with a method, in words."""
     if method in _METHODS:
         return None
-    return f"its method is none of {', '.join(METHODS)}, in capitals"
+    return f"its method is not one of {', '.join(METHODS)}, in capitals"
 
 
 def target_problem(target: bytes, is_model_call: bool) -> str | None:

@@ -130,7 +130,7 @@ class _PriceReader:
         listed = raw.get("service_tiers") or {}
         for tier in listed if isinstance(listed, dict) else ("service_tiers",):
             if tier not in SERVICE_TIERS:
-                self.problem((*path, "service_tiers"), "service_tiers", f"'{tier}' is none of {', '.join(SERVICE_TIERS)}")
+                self.problem((*path, "service_tiers"), "service_tiers", f"'{tier}' is not one of {', '.join(SERVICE_TIERS)}")
                 listed = {}
         return Price(
             model=model,
@@ -188,7 +188,7 @@ class _PriceReader:
         """Return what a service tier costs as a multiple of the standard one."""
         tier, classes = raw.get("tier"), raw.get("classes", list(TOKEN_CLASSES))
         if tier not in SERVICE_TIERS:
-            self.problem((*path, "tier"), "tier", f"'{tier}' is none of {', '.join(SERVICE_TIERS)}")
+            self.problem((*path, "tier"), "tier", f"'{tier}' is not one of {', '.join(SERVICE_TIERS)}")
         if not isinstance(classes, list) or any(c not in TOKEN_CLASSES for c in classes):
             self.problem((*path, "classes"), "classes", f"must be a list of {', '.join(TOKEN_CLASSES)}")
             classes = []

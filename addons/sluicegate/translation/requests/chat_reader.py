@@ -245,4 +245,4 @@ def _reasoning(fields: Fields) -> Reasoning | None:
 def read_effort(value: Any, where: str) -> Effort:
     """Return an effort in words. Raises Untranslatable for a word that is none."""
     found = next((effort for effort in EFFORTS if effort == value), None)
-    return found or refuse(where, f"is {dump(value)}, which is none of none, {', '.join(EFFORTS)}")
+    return found or refuse(where, f"is {dump(value)}, which is not one of none, {', '.join(EFFORTS)}")

@@ -78,7 +78,7 @@ def plain_choice(value: Any, parallel: bool | None) -> ToolChoice:
         case "required":
             return ToolChoice("required", parallel=parallel)
         case other:
-            refuse("tool_choice", f"is {dump(other)}, which is none of auto, none and required")
+            refuse("tool_choice", f"is {dump(other)}, which is not one of auto, none and required")
 
 
 def _name(choice: Fields, where: str) -> str:

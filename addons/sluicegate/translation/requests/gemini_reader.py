@@ -213,7 +213,7 @@ def _reasoning(value: Any) -> Reasoning | None:
         case "minimal" | "low" | "medium" | "high" as effort:
             return Reasoning(effort, shown=shown)
     if level not in ("", "THINKING_LEVEL_UNSPECIFIED"):
-        refuse(f"{where}.thinkingLevel", f"is {dump(level)}, which is none of {', '.join(_LEVELS)}")
+        refuse(f"{where}.thinkingLevel", f"is {dump(level)}, which is not one of {', '.join(_LEVELS)}")
     if budget is not None and budget > 0:
         return Reasoning(budget_tokens=budget, shown=shown)
     # A budget of -1 leaves it to the model.

@@ -54,4 +54,4 @@ def read_choice(value: Any, tools: tuple[Tool, ...]) -> tuple[ToolChoice, tuple[
         case "ANY":
             return ToolChoice("required"), allowed
         case other:
-            refuse("toolConfig.functionCallingConfig.mode", f"is {dump(other)}, which is none of AUTO, ANY, NONE and VALIDATED")
+            refuse("toolConfig.functionCallingConfig.mode", f"is {dump(other)}, which is not one of AUTO, ANY, NONE and VALIDATED")

@@ -91,7 +91,7 @@ def _messages(messages: list[Any], dropped: list[str]) -> list[Message]:
         message = as_object(item, where)
         role = message.get("role")
         if role not in ("user", "assistant", "system"):
-            refuse(where, "has a role that is none of user, assistant and system")
+            refuse(where, "has a role that is not one of user, assistant and system")
         content = message.get("content")
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content, f"{where}.content")
         parts: list[Part | None] = []
@@ -297,4 +297,4 @@ def _effort(value: Any) -> Effort | None:
     if value is None:
         return None
     found = next((effort for effort in EFFORTS if effort == value), None)
-    return found or refuse("output_config.effort", f"is {dump(value)}, which is none of {', '.join(EFFORTS)}")
+    return found or refuse("output_config.effort", f"is {dump(value)}, which is not one of {', '.join(EFFORTS)}")

@@ -80,7 +80,7 @@ def read(fields: Fields, path: str, source: Dialect) -> tuple[Request, Literal["
         return _checked(request), "sse" if request.stream else ""
     named = _GEMINI_PATH.search(path)
     if not named:
-        raise Untranslatable(f"the path '{path}' is none of generateContent and streamGenerateContent")
+        raise Untranslatable(f"the path '{path}' is neither generateContent nor streamGenerateContent")
     stream = named[2] is not None
     events = re.search(r"[?&](?:\$|%24)?alt=sse(?:&|\Z)", named[3] or "") is not None
     request = gemini_reader.read(fields, unquote(named[1]), stream)
@@ -93,7 +93,7 @@ def _checked(request: Request) -> Request:
     if not request.tools:
         return replace(request, tool_choice=ToolChoice())
     if choice.mode == "tool" and not any(tool.name == choice.name for tool in request.tools):
-        raise Untranslatable(f"tool_choice: names '{choice.name}', which is none of the request's tools")
+        raise Untranslatable(f"tool_choice: names '{choice.name}', which is not one of the request's tools")
     return request
 
 
