@@ -66,6 +66,7 @@ def test_help_names_every_command_and_each_has_an_example():
 def test_check_says_everything_and_exits_accordingly(tmp_path):
     good = cli("check", ROOT / "policies/acme.yaml")
     assert (good.returncode, "ok, revision" in good.stdout) == (0, True)
+    assert ", 1 virtual key, " in cli("check", ROOT / "policies/quickstart.yaml").stdout
     bad = tmp_path / "bad.yaml"
     bad.write_text("version: 1\nprovders: {}\nteams: [{id: a b}]\n")
     done = cli("check", bad)

@@ -40,7 +40,8 @@ def check(ctx: typer.Context, files: Annotated[list[Path], typer.Argument(help="
         results.append({"file": str(file), "ok": True, "revision": loaded.revision, "warnings": loaded.warnings})
         if not as_json:
             keys, limits = len(loaded.virtual_keys), len(loaded.all_limits())
-            print(f"{file}: ok, revision {loaded.revision}, {keys} virtual keys, {limits} limits")
+            counts = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((keys, "virtual key"), (limits, "limit")))
+            print(f"{file}: ok, revision {loaded.revision}, {counts}")
             for warning in loaded.warnings:
                 print(f"{file}: warning: {warning}", file=sys.stderr)
     if as_json:
