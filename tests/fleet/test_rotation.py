@@ -17,7 +17,7 @@ from sluicegate.sign_in.kept import CLAIM_MS, Claim, Used
 from sluicegate.sign_in.renewals import SAME_MOMENT_MS, Issued, is_shared_by
 from sluicegate.sign_in.tokens import digest_of
 from support.hypothesis_profiles import examples
-from support.sign_in_nodes import CLAUDE, Clock, Company, Node
+from support.sign_in_nodes import CLAUDE, KEY, Clock, Company, Node
 
 NODES = st.integers(0, 1)
 HERE, ELSEWHERE = "10.0.0.1", "10.9.9.9"
@@ -162,3 +162,14 @@ def test_a_store_that_lets_two_claim_is_found_out(monkeypatch: pytest.MonkeyPatc
     quick = settings(max_examples=50, stateful_step_count=25, database=None, phases=[Phase.generate], print_blob=False)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Rotation, settings=quick)
+
+
+@pytest.mark.parametrize("change", [{"user_id": "bob@acme.example"}, {"kind": "standard"}])
+def test_a_key_that_is_no_longer_the_persons_renews_nothing(tmp_path, change):
+    node = Node(SignInTables.in_folder(tmp_path, lambda: 0, is_shared=False), Company(), Clock())
+    issued = node.sign_in()
+    node.policy = replace(node.policy, virtual_keys={KEY: replace(node.policy.virtual_keys[KEY], **change)})
+    with pytest.raises(InvalidGrantError, match="key has been deleted"):
+        node.renew(issued.refresh_token)
+    assert node.sign_ins.current() == []
+    node.sign_ins.close()
