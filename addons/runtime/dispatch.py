@@ -214,6 +214,7 @@ class CachedDispatch:
                         spent[0] += began - before
                         spent[1] += 1
             except exceptions.AddonHalt:
+                call_after_halt(found, args)
                 return
             except Exception:
                 log_or_raise()
@@ -274,6 +275,17 @@ class CachedDispatch:
         """Finish what ``begin`` has begun."""
         await self.finish(calls, begun)
         await self.update(event)
+
+
+def call_after_halt(found: Iterable[Iterable[Step]], args: Iterable[Any]) -> None:
+    """Call a hook on the addons that are called even if another has halted it: else calls would leave that none of ours has seen."""
+    for steps in found:
+        for hook, *_ in steps:
+            if getattr(getattr(hook, "__self__", None), "is_called_after_halt", False):
+                try:
+                    hook(*args)
+                except Exception:
+                    log_or_raise()
 
 
 def rest_of(result: Any, spent: list[int] | None, began: int) -> Awaitable[Any] | None:

@@ -27,6 +27,8 @@ class Failsafe:
     """The last addon: passes what was cleared or is known not to be a call, and refuses everything else."""
 
     name = "failsafe"
+    is_called_after_halt = True
+    """An addon that ends a hook for those after it (``AddonHalt``) does not end it for this one."""
 
     def __init__(self) -> None:
         self.chain: list[Any] = []

@@ -136,6 +136,29 @@ def test_a_call_in_flight_is_settled_by_the_policy_it_began_with(gateway, provid
     assert gw.post().status == 401
 
 
+HALTS = """
+from mitmproxy import exceptions
+
+
+class Halts:
+    {kind} request(self, flow):
+        raise exceptions.AddonHalt
+
+
+addons = [Halts()]
+"""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_an_addon_that_ends_a_hook_for_those_after_it_lets_nothing_past_the_failsafe(gateway, provider, tmp_path, kind):
+    script = tmp_path / "halts.py"
+    script.write_text(HALTS.format(kind=kind))
+    gw = gateway(policy_text(provider.url), scripts=[script, ADDONS / "gateway.py"])
+    reply = gw.post()
+    assert (reply.status, reply.reason) == (503, "gateway_error")
+    assert not provider.seen
+
+
 PATIENT = """
 from sluicegate import database
 database.connect.__defaults__ = (600_000,)
