@@ -114,11 +114,11 @@ def test_absurd_claims_of_an_answer_are_charged_within_bounds_and_recorded(gatew
     for script in (
         plain(message(**absurd)),
         streamed(sse(first=absurd, last={"output_tokens": 1})),
-        plain(message(input_tokens=9)),
+        plain(message(input_tokens=9, output_tokens=1)),
     ):
         provider.script = script
         assert gw.post(ask(stream=True)).status == 200
-    assert [r["cost_nano"] for r in gw.calls(3)] == [1_000_000 * 10**9, 1_000_000 * 10**9, 9 * IN]
+    assert [r["cost_nano"] for r in gw.calls(3)] == [1_000_000 * 10**9, 1_000_000 * 10**9, 9 * IN + OUT]
 
 
 def test_a_content_type_means_the_same_in_capitals(services):
