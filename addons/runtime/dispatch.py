@@ -278,7 +278,7 @@ class CachedDispatch:
 
 
 def call_after_halt(found: Iterable[Iterable[Step]], args: Iterable[Any]) -> None:
-    """Call a hook on the addons that are called even if another has halted it: else calls would leave that none of ours has seen."""
+    """Call a halted hook on the addons that it may not be kept from: else calls would leave that none of ours has seen."""
     for steps in found:
         for hook, *_ in steps:
             if getattr(getattr(hook, "__self__", None), "is_called_after_halt", False):
