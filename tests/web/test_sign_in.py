@@ -462,6 +462,22 @@ def enter_dashboard(site: Site, **person: Any) -> tuple[Page, Any]:
     return page, ask
 
 
+def test_whoever_enters_while_the_gateway_hears_of_it_from_the_store_is_not_taken_for_disabled(site, monkeypatch):
+    """What a gateway has written comes back to it as a change, as at another gateway: it forgets whom it knew."""
+    site.govern(roles={"finance": "viewer"})
+    enter = site.services.sign_ins.enter
+
+    def heard_of_at_once(*about):
+        digest = enter(*about)
+        site.services.sign_ins.people.forget([digest])
+        return digest
+
+    monkeypatch.setattr(site.services.sign_ins, "enter", heard_of_at_once)
+    page, ask = enter_dashboard(site, groups=["finance"])
+    assert page.status == 200
+    assert ask("/api/session").json()["role"] == "viewer"
+
+
 @pytest.mark.parametrize(
     ("groups", "role", "name"),
     [

@@ -199,7 +199,11 @@ async def _open_dashboard(request: ApiRequest, oidc: Oidc, attempt: BrowserSignI
     except NotNowError as e:
         return _not_now(e)
     digest = await request.run_in_thread(lambda: services.sign_ins.enter(identity, oidc.provider))
-    if (caller := caller_with(services, digest, from_here=False)) is None:
+    caller = caller_with(services, digest, from_here=False)
+    # A gateway hears of what it has written itself as of another's, and forgets whom it knew by this hash until it asks.
+    if caller is None and await request.run_in_thread(lambda: services.sign_ins.look_up_person(digest)):
+        caller = caller_with(services, digest, from_here=False)
+    if caller is None:
         return await _not_allowed(request, attempt, NotAllowedError(f"the user '{identity.user_id}' is disabled: {members.ASK}"))
     logger.info("%s %s signed in from %s", caller.role, caller.name, attempt.source)
     session_path = new_session_path()
