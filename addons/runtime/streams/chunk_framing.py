@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from h11._readers import ChunkedReader, ContentLengthReader
 
+from runtime.streams.used_names import missing_name
+
 _match_head = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 """Matches the line with a chunk's size: no sign, no space, no extension, and at most 4 GB."""
 
@@ -120,12 +122,10 @@ def stock_reader(reader: Any) -> Any:
 
 def lacking() -> str | None:
     """Return which name of h11's readers that is used here is missing; None if they are all there."""
-    readers: list[tuple[Any, tuple[str, ...]]] = [
-        (ChunkedReader(), ("_bytes_in_chunk", "_bytes_to_discard", "_reading_trailer")),
-        (ContentLengthReader(1), ("_remaining",)),
-    ]
-    for reader, names in readers:
-        for name in names:
-            if not hasattr(reader, name):
-                return f"h11's {type(reader).__name__}.{name}"
-    return None
+    missing = missing_name(
+        [
+            (ChunkedReader(), ("_bytes_in_chunk", "_bytes_to_discard", "_reading_trailer")),
+            (ContentLengthReader(1), ("_remaining",)),
+        ]
+    )
+    return None if missing is None else f"h11's {missing}"

@@ -34,6 +34,7 @@ from runtime.streams import chunk_framing, http2_frames, tls_records
 from runtime.streams.chunk_framing import stock_reader
 from runtime.streams.short_way import Route, Upstream, http2_sender, plain_sender
 from runtime.streams.tls_records import Decryption
+from runtime.streams.used_names import missing_name
 
 logger = logging.getLogger("sluicegate")
 
@@ -85,9 +86,9 @@ def lacking() -> str | None:
     try:
         reader = asyncio.StreamReader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        for used, name in ((reader, "_waiter"), (protocol, "_paused"), (ReceiveBuffer(), "_data")):
-            if not hasattr(used, name):
-                return f"{type(used).__name__}.{name}"
+        missing = missing_name([(reader, ["_waiter"]), (protocol, ["_paused"]), (ReceiveBuffer(), ["_data"])])
+        if missing is not None:
+            return missing
     finally:
         loop.close()
     if "_protocol" not in asyncio.StreamWriter.__init__.__code__.co_names:

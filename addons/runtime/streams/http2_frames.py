@@ -15,6 +15,8 @@ from h2.connection import ConnectionState, H2Connection
 from h2.stream import H2Stream, StreamState
 from mitmproxy.proxy.layers.http._http_h2 import SendH2Data
 
+from runtime.streams.used_names import missing_name
+
 _frame_head = struct.Struct(">BHBBI").pack
 """Makes the head of a frame: its length in two parts, its type, its flags and the number of its stream (RFC 9113, 4.1)."""
 
@@ -64,15 +66,13 @@ def waiting_for_windows(stock: Callable[..., None]) -> Callable[..., None]:
 def lacking() -> str | None:
     """Return which name of h2's that is used here is missing; None if they are all there."""
     config = H2Configuration(client_side=False)
-    used: list[tuple[Any, tuple[str, ...]]] = [
-        (
-            H2Connection(config),
-            ("outbound_flow_control_window", "max_outbound_frame_size", "streams", "state_machine", "_data_to_send"),
-        ),
-        (H2Stream(1, config, 1, 1), ("outbound_flow_control_window", "state_machine")),
-    ]
-    for found, names in used:
-        for name in names:
-            if not hasattr(found, name):
-                return f"h2's {type(found).__name__}.{name}"
-    return None
+    missing = missing_name(
+        [
+            (
+                H2Connection(config),
+                ("outbound_flow_control_window", "max_outbound_frame_size", "streams", "state_machine", "_data_to_send"),
+            ),
+            (H2Stream(1, config, 1, 1), ("outbound_flow_control_window", "state_machine")),
+        ]
+    )
+    return None if missing is None else f"h2's {missing}"
