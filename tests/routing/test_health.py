@@ -99,3 +99,9 @@ def test_the_factor_is_always_a_share_that_lets_a_target_recover(notes, rest):
         health.note(now, is_failure=is_failure, latency_ms=latency)
         assert 0 <= health.error_rate <= 1 + 1e-9
     assert MIN_FACTOR <= health.factor(now + rest, 100.0) <= 1
+
+
+def test_an_answer_within_the_millisecond_has_a_latency():
+    health = Health()
+    health.note(0, is_failure=False, latency_ms=0)
+    assert health.latency_ms == 1

@@ -57,6 +57,8 @@ class Health:
         self.calls += 1
         self.error_rate += (float(is_failure) - self.error_rate) / self.calls
         if latency_ms is not None and not is_failure:
+            # 0 stands for none known, and an answer within the millisecond is known.
+            latency_ms = max(1, latency_ms)
             self.latency_ms += (latency_ms - self.latency_ms) / self.calls if self.latency_ms else latency_ms
         if headroom is not None:
             self.headroom = headroom
