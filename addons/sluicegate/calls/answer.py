@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sluicegate.providers.answers.content_encoding import ContentDecoder
 from sluicegate.providers.answers.event_stream import CONTENT_TYPE, EventStreamText, FrameError, sent_event
 from sluicegate.providers.answers.json_list import JsonListParser
-from sluicegate.providers.answers.sse import SseParser, events_of
+from sluicegate.providers.answers.sse import SseParser, events_of, runs_of
 from sluicegate.providers.answers.usage_reader import CUT_SHORT, Delivered, ToolRequests, UsageReader
 from sluicegate.values import Usage
 
@@ -120,17 +120,15 @@ class AnswerReader:
 
     def _read(self, text: bytes) -> None:
         """Read events, those that are nothing but content at once where several stand in a row."""
-        at = 0
-        for run in self.reader.runs.finditer(text) if self.reader.runs is not None else ():
-            begin = run.start()
-            if begin and not text.endswith(b"\n\n", 0, begin):
-                # It is part of a line, and no event begins there.
-                continue
-            self._read_events(text[at:begin])
-            at = run.end()
-            if not self.reader.skim(run[0]):
-                self._read_events(run[0])
-        self._read_events(text[at:])
+        reader, at = self.reader, 0
+        for begin, end in runs_of(text, reader.run_mark) if reader.run_mark is not None else ():
+            if at < begin:
+                self._read_events(text[at:begin])
+            run, at = text[begin:end], end
+            if not reader.skim(run, is_known=True):
+                self._read_events(run)
+        if at < len(text):
+            self._read_events(text[at:])
 
     def _read_events(self, text: bytes) -> None:
         reader = self.reader

@@ -83,7 +83,7 @@ def read(provider: str, chunks: list[bytes], *, is_plain_kept: bool) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         if not is_plain_kept:
             patch.setattr(openai_answer, "plain_chat_chunk", lambda data: None)
-            patch.setattr(openai_answer, "_are_plain_deltas", lambda text: False)
+            patch.setattr(openai_answer, "_are_plain_deltas", lambda *_: False)
             patch.setattr(gemini_answer, "plain_gemini_chunk", lambda data: None)
         reader = AnswerReader(PROTOCOLS[provider].usage_reader(), "", "text/event-stream")
         for chunk in chunks:

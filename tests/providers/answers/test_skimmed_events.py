@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.calls.answer import AnswerReader
+from sluicegate.providers.answers.sse import is_run, runs_of
 from sluicegate.providers.answers.usage_reader import UsageReader
 from sluicegate.providers.anthropic.answer import MessagesUsage
 from sluicegate.providers.openai.answer import OpenAIUsage
@@ -128,6 +129,28 @@ def said(reader: UsageReader) -> dict[str, Any]:
         "text": delivered.text,
         "tools": reader.tool_requests(),
     }
+
+
+START, STOP = named(b"message_start", b"{}"), named(b"message_stop", b"{}")
+TWO_LINES = TEXT.replace(b"data: {", b"data: {\ndata: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        (TEXT * 3, [TEXT * 3]),
+        (START + TEXT * 3 + STOP + TEXT + STOP, [TEXT * 3, TEXT]),
+        (TEXT + TWO_LINES + TEXT, [TEXT, TEXT]),
+        (b"data: x" + TEXT * 2, [TEXT]),
+        (b"id: 7\n" + TEXT * 2, [TEXT]),
+        (START + TEXT.replace(b"data: ", b"data:"), []),
+        (named(b"x", TEXT.replace(b"\n", b" ")), []),
+        (TEXT.removesuffix(b"\n\n"), []),
+    ],
+)
+def test_events_in_a_row_are_found_among_others(text, runs):
+    assert [text[begin:end] for begin, end in runs_of(text, MessagesUsage.run_mark)] == runs
+    assert is_run(text, MessagesUsage.run_mark) == (runs == [text])
 
 
 @pytest.mark.parametrize(("kind", "pool"), [(MessagesUsage, MESSAGES), (OpenAIUsage, OPENAI)], ids=["messages", "openai"])

@@ -83,8 +83,8 @@ class UsageReader(ABC):
     reads_lists: ClassVar[bool] = False
     """Whether an answer may be a JSON list, whose elements are what the events of a stream would be."""
 
-    runs: ClassVar[re.Pattern[bytes] | None] = None
-    """Finds several events in a row among others that ``skim`` may take at once; None where each is read by itself."""
+    run_mark: ClassVar[bytes | None] = None
+    """Finds events in a row among others that ``skim`` may take at once, see ``sse.runs_of``; None where each is read by itself."""
 
     # What each answer begins with stands on the class: an instance gets what differs.
     _usage: Usage | None = None
@@ -165,8 +165,11 @@ class UsageReader(ABC):
         """Return what tools of the provider's own are billed for, so far as it is known, with or without a usage."""
         return ToolRequests()
 
-    def skim(self, text: bytes) -> bool:
-        """Keep the text of several events undecoded if it is known to be content only; return whether it was."""
+    def skim(self, text: bytes, is_known: bool = False) -> bool:
+        """Keep the text of several events undecoded if all of it is content; return whether it was.
+
+        ``is_known`` says that it ``is_run``.
+        """
         return False
 
     def defer(self, data: bytes) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from sluicegate.providers.answers.reported_counts import parse_report
+from sluicegate.providers.answers.sse import is_run
 from sluicegate.providers.answers.usage_reader import (
     CUT_SHORT,
     MAX_COUNT,
@@ -36,7 +36,7 @@ _DELTA_STRINGS = {
 class MessagesUsage(UsageReader):
     """Usage of one Messages answer. It is judged on all usage objects that were seen, whenever it is asked for."""
 
-    runs = re.compile(rb"(?:event: content_block_delta\ndata: [^\n]*\n\n){3,}")
+    run_mark = _DELTA_HEAD
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,9 +55,9 @@ class MessagesUsage(UsageReader):
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
 
-    def skim(self, text: bytes) -> bool:
-        """Keep several events undecoded if all of them are deltas, as most chunks of a stream are."""
-        if not _are_deltas(text):
+    def skim(self, text: bytes, is_known: bool = False) -> bool:
+        """Keep events undecoded if all of them are deltas in their usual form, as most chunks of a stream are."""
+        if not (is_known or is_run(text, _DELTA_HEAD)) or text.find(b'"usage"') >= 0:
             return False
         self._is_counted = False
         self.defer_text(text)
@@ -281,13 +281,6 @@ class MessagesUsage(UsageReader):
         for name, value in fields.items():
             if name != "type" and not name.endswith("id") and name != "stop_reason":
                 self.deliver(value)
-
-
-def _are_deltas(text: bytes) -> bool:
-    """Return whether events are deltas in their usual form, of two lines and a blank one. None may hide a usage."""
-    if not text.startswith(_DELTA_HEAD) or text.find(b'"usage"') >= 0:
-        return False
-    return text.find(b"\n", len(_DELTA_HEAD)) == len(text) - 2 or text.count(b"\n") == 3 * text.count(_DELTA_HEAD)
 
 
 def _parse(data: bytes) -> Any:

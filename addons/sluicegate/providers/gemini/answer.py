@@ -45,7 +45,7 @@ class GeminiUsage(UsageReader):
         self._put_off: GeminiCounts | None = None
         """Counts that are noted only when others come that leave some of them out, or when someone asks."""
 
-    def skim(self, text: bytes) -> bool:
+    def skim(self, text: bytes, is_known: bool = False) -> bool:
         """Keep a chunk undecoded if it adds content and counts, and nothing else."""
         if not text.startswith(b"data: ") or text.find(b"\n") != len(text) - 2 or not self._is_plain(text[6:-2]):
             return False

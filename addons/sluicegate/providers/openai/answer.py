@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from msgspec.structs import replace
 
 from sluicegate.providers.answers.plain_chunks import plain_chat_chunk
 from sluicegate.providers.answers.reported_counts import parse_report, reports_in
+from sluicegate.providers.answers.sse import is_run
 from sluicegate.providers.answers.usage_reader import CUT_SHORT, ToolRequests, UsageReader, parse_count, parse_cut_object
 from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.openai.request import SEARCHING_MODELS
@@ -31,7 +31,7 @@ class OpenAIUsage(UsageReader):
     """Usage of one answer. Which API it is from is told by its events, not by its path: compatible servers mix them."""
 
     keeps_text = True
-    runs = re.compile(rb"event: (response\.[a-z_.]+\.delta)\ndata: \{[^\n]*\n\n(?:event: \1\ndata: \{[^\n]*\n\n){2,}")
+    run_mark = b".delta\ndata: {"
 
     def __init__(self, rules: UsageRules = NO_RULES) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class OpenAIUsage(UsageReader):
         self._ended: set[Any] = set()
         """Choices that have been seen, and those of them that have ended, by their index."""
 
-    def skim(self, text: bytes) -> bool:
+    def skim(self, text: bytes, is_known: bool = False) -> bool:
         """Keep events undecoded if all of them are deltas of content, as most chunks of a stream are; or one chunk of Chat."""
         if text.startswith(b"data: "):
             if text.find(b"\n") != len(text) - 2 or not self._is_plain(text[6:-2]):
                 return False
             self.defer_text(text)
             return True
-        if self._is_counted or self.finished or self._model is None or not _are_plain_deltas(text):
+        if self._is_counted or self.finished or self._model is None or not _are_plain_deltas(text, is_known):
             # What comes after a count or an end changes what they said.
             return False
         self.defer_text(text)
@@ -243,13 +243,11 @@ _DELTA_HEADS = {
 """How an event of Responses begins that carries content and nothing else, by its name."""
 
 
-def _are_plain_deltas(text: bytes) -> bool:
+def _are_plain_deltas(text: bytes, is_known: bool) -> bool:
     """Return whether events of Responses are known, without parsing them, to carry content and nothing else."""
     head = _DELTA_HEADS.get(text[7 : text.find(b"\n")])
-    if head is None or not text.startswith(head):
-        return False
     # Two lines and a blank one each. Inside a JSON string every quote is escaped, so the model cannot have written the rest.
-    if text.find(b"\n", len(head)) != len(text) - 2 and 3 * text.count(head) != text.count(b"\n"):
+    if head is None or not (is_known or is_run(text, head)):
         return False
     return text.find(b'"usage"') < 0 and text.find(b'"error"') < 0 and text.find(b"\\u") < 0
 
