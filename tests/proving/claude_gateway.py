@@ -1,5 +1,7 @@
 """Anthropic's own gateway (``claude gateway``), set up as its manual says, with a database and an identity provider of its own.
 
+The database is a PostgreSQL with the defaults of Debian's package: what it writes survives a crash.
+
     PYTHONPATH=tests:addons python -m proving.claude_gateway UPSTREAM_PORT
 
 runs one until interrupted, and prints its port and an access token. The program is that of the npm package, in the form
@@ -121,7 +123,7 @@ def running(upstream: int, folder: Path) -> Iterator[ClaudeGateway]:
     if (why := postgres.missing()) is not None:
         raise RuntimeError(why)
     with contextlib.ExitStack() as stack:
-        server = postgres.start_server()
+        server = postgres.start_server(postgres.AS_SHIPPED)
         stack.callback(postgres.stop_server, server)
         database = stack.enter_context(server.database())
         provider = stack.enter_context(OidcProvider())

@@ -41,7 +41,7 @@ def measure(proxies: Proxies, rounds: int, calls: int, progress: Callable[[str],
     if (why := postgres.missing()) is not None:
         progress(f"fleet: {why}")
         return []
-    server = postgres.start_server(postgres.SETTINGS | {"fsync": "on", "full_page_writes": "on", "autovacuum": "on"})
+    server = postgres.start_server(postgres.AS_SHIPPED)
     try:
         with server.database() as url:
             alone = proxies.governed("alone", "base")

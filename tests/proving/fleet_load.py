@@ -146,7 +146,7 @@ def main() -> None:
     if (why := postgres.missing()) is not None:
         print(why)
         return
-    server = postgres.start_server(postgres.SETTINGS | {"fsync": "on", "full_page_writes": "on", "autovacuum": "on"})
+    server = postgres.start_server(postgres.AS_SHIPPED)
     try:
         with server.database() as url:
             one = connected(url)

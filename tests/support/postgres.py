@@ -39,6 +39,9 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
 }
 
+AS_SHIPPED = {n: v for n, v in SETTINGS.items() if n not in ("fsync", "full_page_writes", "autovacuum", "shared_buffers")}
+"""The server's own defaults, which Debian ships too, wherever they bear on speed: for what is measured."""
+
 UNPRIVILEGED = ("postgres", "nobody")
 """Users the server runs as where tests run as root, which it refuses."""
 
@@ -106,6 +109,14 @@ def missing() -> str | None:
     if os.geteuid() == 0 and _unprivileged() is None:
         return "PostgreSQL runs as no superuser, and there is no other user here"
     return None
+
+
+def server_version() -> str:
+    """Return the version of the server that is installed."""
+    bin_folder = programs()
+    assert bin_folder is not None
+    said = subprocess.run([bin_folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+    return said.split()[2]
 
 
 def programs() -> Path | None:
