@@ -7,7 +7,7 @@ import functools
 import json
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from proving import load
@@ -16,7 +16,7 @@ from proving.proxies import STREAMING
 from support.agent_prompts import TOOL_NAMES, Claude, prose, tool
 
 if TYPE_CHECKING:
-    from proving.bench import Run
+    from proving.bench_parts import Run
 
 EVENTS = (26, 400)
 CONNECTIONS = (1, 16, 100)
@@ -101,13 +101,15 @@ def measure_stream_memory(run: Run) -> None:
         run.add(Figure("streams", f"memory per live stream, {count} of them, {name}", kb, "KB", "", reach, detail=detail))
 
 
-def live_streams_carried(route: load.Route, sent: bytes, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
+def live_streams_carried(
+    route: load.Route, sent: bytes, progress: Callable[[str], None], counts: Iterable[int] = range(100, 401, 50)
+) -> tuple[int, dict[str, float]]:
     """Return how many live streams are carried with 99 % of the gaps under 100 ms, and the gaps by the streams tried.
 
     ``sent`` asks for a stream with a piece each 50 ms.
     """
     carried, gaps = 0, {}
-    for count in range(100, 401, 50):
+    for count in counts:
         progress(f"capacity: {count} live streams")
         seen = asyncio.run(load.streams(route, count, sent))
         late = percentile(seen.gaps, 99) * 1000 if seen.gaps else float("inf")

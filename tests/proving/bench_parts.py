@@ -1,4 +1,4 @@
-"""What the gateway costs: against stock mitmdump passing through, in one run, in turns, as ratios.
+"""The parts of the bench: what the gateway costs, against stock mitmdump passing through, in turns, as ratios.
 
 Absolute figures on shared machines vary by half; the ratio of two runs next to each other does not. So every comparison
 is repeated in alternating order, and the report shows the median of the rounds' ratios with its quartiles.
@@ -9,27 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import os
-import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
-import typer
-
-from proving import agents, history, load, peer_cells, peers
-from proving.figures import Figure, console, middle, percentile, show
+from proving import agents, history, load
+from proving.figures import Figure, middle, percentile
 from proving.load import Route, require_no_errors
-from proving.proxies import GOVERNED, RELAYED_MODEL, ROUTES, STREAMING, Proxies, seconds_to_start
+from proving.proxies import RELAYED_MODEL, ROUTES, STREAMING, Proxies, seconds_to_start
 
 KB = 1000
 
-MOST_HTTP2_SECONDS = 60
+MOST_HTTP2_SECONDS = 30
 """Seconds after which a subject makes no more calls on its one HTTP/2 connection, and its growth is that so far."""
 
 
@@ -49,22 +43,31 @@ class Size:
     """How many live at once, and the chunks of each."""
     single_streams: int
     starts: int
+    peer_rounds: int
     quick: bool
+    at_length: bool = False
+    """Whether loads of the peers are measured that a usual run leaves out."""
 
 
-FULL = Size(8, 1.0, 1500, 4, (10_000, 100_000), (2_000, 10_000), 1_000_000, 20, (200, 80), 60, 5, quick=False)
-QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, (50, 20), 30, 2, quick=True)
-SMOKE = Size(1, 0.15, 10, 1, (20, 40), (10, 20), 1_000, 2, (5, 3), 8, 1, quick=True)
+FULL = Size(8, 0.8, 1500, 4, (10_000, 60_000), (1_000, 5_000), 1_000_000, 20, (200, 60), 60, 5, 10, quick=False)
+QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, (50, 20), 30, 2, 3, quick=True)
+SMOKE = Size(1, 0.15, 10, 1, (20, 40), (10, 20), 1_000, 2, (5, 3), 8, 1, 1, quick=True)
 
 
 class Run:
-    """One run of the bench: the subjects, and the figures so far."""
+    """One run of the bench: the subjects, and the figures of its present part."""
 
     def __init__(self, proxies: Proxies, size: Size, progress: Callable[[str], None]) -> None:
         self.proxies, self.size, self.progress = proxies, size, progress
         self.figures: list[Figure] = []
         self.notes: list[str] = []
         """What could not be measured, and why."""
+        self.versions: dict[str, str] = {}
+        """Of the programs that the part compares with."""
+
+    def begin(self) -> None:
+        """Begin another part."""
+        self.figures, self.notes, self.versions = [], [], {}
 
     def add(self, *figures: Figure) -> None:
         self.figures += figures
@@ -99,11 +102,12 @@ class Run:
             ("base", 1000 * KB, False, 16, 1.0),
             ("proxy", 150 * KB, True, 16, None),
         ]
-        for route, size, stream, connections, reach in cells[:2] if self.size.quick else cells:
+        for number, (route, size, stream, connections, reach) in enumerate(cells[:2] if self.size.quick else cells):
             where = "base URL" if route == "base" else "HTTPS_PROXY with TLS"
             what = f"{size // KB} KB, {'streamed' if stream else 'plain'}, {connections} connections, {where}"
             stock = STREAMING if stream else "stock"
-            names = [stock, "mitmdump -s", *(["serve"] if route == "base" and not self.size.quick else [])]
+            # The same gateway without mitmdump's own command: once, as it makes no difference.
+            names = [stock, "mitmdump -s", *(["serve"] if number == 0 and not self.size.quick else [])]
             self.progress(f"throughput: {what}")
             found = self.turns(names, route, load.request(load.body(size, stream)), connections)
             for name in names[1:]:
@@ -202,7 +206,7 @@ class Run:
             for name in sent if number % 2 else reversed(list(sent)):
                 before, request = proxy.cpu(), load.request(sent[name])
                 one = asyncio.run(load.drive(proxy.routes["base"], request, 1, 30, most=self.size.single_streams))
-                many = asyncio.run(load.drive(proxy.routes["base"], request, 16, 30, most=self.size.hook_calls))
+                many = asyncio.run(load.drive(proxy.routes["base"], request, 16, 30, most=min(500, self.size.hook_calls)))
                 calls = require_no_errors(one, name).calls + require_no_errors(many, name).calls
                 if number:
                     waits[name] += one.first[1:]
@@ -342,100 +346,27 @@ class Run:
             reach = None if "once" in what else 100.0
             self.add(Figure("queries", f"p95 of {what}, {self.size.rows:,} calls", round(ms, 2), "ms", "", reach, detail=detail))
 
-    def against(self, names: list[str]) -> None:
-        """Measure other gateways at their fastest settings, on the same load."""
-        for name in names:
-            peer_cells.measure_peer(self, name)
+
+class Spec(NamedTuple):
+    """A part as it may be asked for: what measures it, the seconds of a full run on an idle machine, and what it is."""
+
+    measure: Callable[[Run], None]
+    seconds: int
+    help: str
 
 
-PARTS = (
-    "throughput",
-    "hooks",
-    "kept_answers",
-    "first_byte",
-    "relayed",
-    "agents",
-    "many_streams",
-    "stream_memory",
-    "capacity",
-    "memory",
-    "start",
-    "queries",
-)
-
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-@app.command(
-    epilog="Examples: scripts/bench    scripts/bench --quick    scripts/bench --only hooks    scripts/bench --peer portkey"
-)
-def main(
-    quick: Annotated[bool, typer.Option("--quick", help="A minute or two instead of some twenty; noisier.")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Half a minute: whether each part works; its figures say little.")] = False,
-    only: Annotated[list[str] | None, typer.Option("--only", help=f"Only these parts: {', '.join(PARTS)}.")] = None,
-    minutes: Annotated[
-        float, typer.Option("--minutes", min=0, help="After so many, no other part is begun; what is left out is said.")
-    ] = 20,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=2, help="Rounds per comparison (default 8).")] = None,
-    peer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--peer",
-            help=f"Compare with {', '.join(peers.NAMES)} (installed first); of the parts only what --only names is measured.",
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", help="Where the results go as JSON.")] = Path("bench/results.json"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
-    least: Annotated[float | None, typer.Option("--least", help="Exit 1 if a throughput ratio is below this.")] = None,
-) -> None:
-    """Measure what the gateway costs, against stock mitmdump passing through, on loopback. Everything on.
-
-    Exit status: 0 measured, 1 something failed or fell below --least, 2 wrong usage.
-    """
-    for name in only or ():
-        if name not in PARTS:
-            raise typer.BadParameter(f"{name!r} is none of: {', '.join(PARTS)}", param_hint="--only")
-    for name in peer or ():
-        if name not in peers.NAMES:
-            raise typer.BadParameter(f"{name!r} is none of: {', '.join(peers.NAMES)}", param_hint="--peer")
-    size = SMOKE if smoke else QUICK if quick else FULL
-    if rounds:
-        size = Size(**(asdict(size) | {"rounds": rounds}))
-    began = time.time()
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluicegate-bench-")))
-        status = stack.enter_context(console.status("starting")) if console.is_terminal else None
-        progress = status.update if status else lambda text: print(text, flush=True)
-        run = Run(Proxies(folder, stack, forked=smoke), size, progress)
-        left_out = []
-        for part in only or (PARTS if not peer else ()):
-            if time.time() - began > minutes * 60:
-                left_out.append(part)
-            else:
-                getattr(run, part)()
-        run.against(peer or [])
-    show(run.figures, markdown)
-    write_results(run, output, began)
-    if left_out:
-        print(f"left out, because {minutes:g} minutes had passed: {', '.join(left_out)}; measure them with --only")
-    if least is not None and any(f.group == "throughput" and f.unit == "x" and f.value < least for f in run.figures):
-        raise typer.Exit(1)
-
-
-def write_results(run: Run, output: Path, began: float) -> None:
-    """Write the figures as JSON, and say in short what came out."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    about = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)), "seconds": round(time.time() - began)}
-    about |= {"python": platform.python_version(), "cores": os.cpu_count(), "rounds": run.size.rounds, "subjects": list(GOVERNED)}
-    about |= {"load": [round(value, 1) for value in os.getloadavg()], "notes": run.notes}
-    figures = [asdict(f) | {"verdict": f.verdict} for f in run.figures]
-    output.write_text(json.dumps({"about": about, "figures": figures}, indent=1) + "\n")
-    missed = [f.what for f in run.figures if f.verdict == "NOT reached"]
-    print(f"{len(run.figures)} figures in {about['seconds']} s, written to {output}; {len(missed)} targets not reached")
-    for note in run.notes:
-        print(f"not measured: {note}")
-
-
-if __name__ == "__main__":
-    app()
+PARTS: dict[str, Spec] = {
+    "throughput": Spec(Run.throughput, 160, "calls a second and CPU per call, against stock mitmdump"),
+    "hooks": Spec(Run.hooks, 15, "CPU in all our hooks, by addon"),
+    "kept_answers": Spec(Run.kept_answers, 15, "CPU in our hooks where answers are kept"),
+    "first_byte": Spec(Run.first_byte, 10, "what is added to the first byte of a lone stream"),
+    "relayed": Spec(Run.relayed, 35, "what a call costs more that may be tried again"),
+    "agents": Spec(Run.agents, 65, "calls as agents make them, answers of 26 and 400 events"),
+    "many_streams": Spec(Run.many_streams, 45, "first bytes and gaps of 200 live streams"),
+    "stream_memory": Spec(Run.stream_memory, 15, "memory of a live stream"),
+    "capacity": Spec(Run.capacity, 35, "how many live streams one process carries"),
+    "memory": Spec(Run.memory, 120, "growth over 60,000 calls, and on one HTTP/2 connection"),
+    "start": Spec(Run.start, 10, "from the command to listening"),
+    "queries": Spec(Run.queries, 90, "usage and logs on 1,000,000 calls"),
+}
+"""In the order in which they are measured."""

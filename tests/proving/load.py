@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import ssl
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -25,6 +27,8 @@ class Route:
     authority: str | None = None
     """Host and port for CONNECT; None for plain HTTP to ``port``."""
     tls: ssl.SSLContext | None = None
+    workers: tuple[int, ...] = ()
+    """Processes that share the port, each of which gets as many connections as the others, where that is asked for."""
 
 
 @dataclass
@@ -95,6 +99,55 @@ async def connect(route: Route) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     return reader, writer
 
 
+async def connect_all(route: Route, count: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Open so many connections, evenly over a route's workers.
+
+    The kernel gives each connection to one of them by chance. Over the hundreds that a gateway has, that is even; 16 may be
+    12 and 4, which would measure one worker. So those that a worker has too many of are closed, and others opened.
+    """
+    if not route.workers:
+        return [await connect(route) for _ in range(count)]
+    wanted = {pid: (count + number) // len(route.workers) for number, pid in enumerate(route.workers)}
+    kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    while len(kept) < count:
+        pair = await connect(route)
+        owner = await owner_of(route, pair[1].get_extra_info("sockname")[1])
+        if wanted[owner]:
+            wanted[owner] -= 1
+            kept.append(pair)
+        else:
+            pair[1].close()
+    return kept
+
+
+async def owner_of(route: Route, client_port: int) -> int:
+    """Return which of a route's workers has accepted the connection from a client's port."""
+    async with asyncio.timeout(10):
+        while True:
+            inode = _inode(route.port, client_port)
+            for pid in route.workers if inode else ():
+                if f"socket:[{inode}]" in _open_files(pid):
+                    return pid
+            await asyncio.sleep(0.001)
+
+
+def _inode(port: int, client_port: int) -> str | None:
+    """Return the kernel's number for the server's end of a connection; None until it has been accepted."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *_, inode = line.split()[:10]
+        if local.endswith(f":{port:04X}") and remote.endswith(f":{client_port:04X}") and inode != "0":
+            return inode
+    return None
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(file.readlink()))
+    return found
+
+
 async def exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes, seen: Seen, *, pace: bool = False
 ) -> None:
@@ -135,7 +188,7 @@ async def drive(route: Route, sent: bytes | Iterator[bytes], connections: int, s
     """Make calls back to back on ``connections`` for a time, or until ``most`` have been made: the same one, or the next ones."""
     calls = itertools.repeat(sent) if isinstance(sent, bytes) else sent
     seen = Seen()
-    pairs = [await connect(route) for _ in range(connections)]
+    pairs = await connect_all(route, connections)
     began = time.perf_counter()
 
     async def worker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

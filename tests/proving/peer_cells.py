@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,23 +15,31 @@ from proving import load, peers
 from proving.agents import OTHER_EVENTS, body_like_agents, live_streams_carried
 from proving.figures import Figure, middle, percentile
 from proving.load import Route, Seen, require_no_errors
-from proving.proxies import ProxyProcess
+from proving.proxies import WORKERS, ProxyProcess
 
 if TYPE_CHECKING:
-    from proving.bench import Run
+    from proving.bench_parts import Run
 
 OURS = "mitmdump -s"
 
-SETTLE_S = 0.3
-"""What a subject does this long after its turn, such as writing records, is counted as its turn's."""
+SETTLE_S, WORKERS_SETTLE_S = 0.3, 0.6
+"""What a subject does this long after its turn, such as writing records, is counted as its turn's. Workers gather theirs later."""
 
 TURN_S = 0.5
-"""The length of a turn, and so at most of what else the machine does between two that are compared. Rounds are twice as many."""
+"""The length of a turn, and so at most of what else the machine does between two that are compared."""
+
+ROUNDS_WITHOUT_TARGET = 6
+"""Of a load without a target, at most."""
 
 MOST_CELL_S = 120
 """Seconds after which a peer's turn is given up."""
 
-LIVE = (1, 16, 100, 200)
+LIVE, LIVE_AT_LENGTH = (16, 200), (1, 16, 100, 200)
+"""How many streams live at once: usually, and where all loads are asked for."""
+
+
+CARRIED = (200, 300, 400)
+"""Live streams that are tried for how many a process carries."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,9 @@ LARGE_PLAIN = Cell(1000, 0, None, 16)
 LONG_BURST, LONG_PACED, LONG_PACED_MANY = Cell(20, 400, None, 16), Cell(20, 400, 0.5, 16), Cell(20, 400, 4, 64)
 LARGE_LONG_BURST = Cell(150, 400, None, 16)
 
-CELLS = (PLAIN, BURST, PACED, PACED_MANY, LARGE_BURST, LONG_BURST, LONG_PACED, LONG_PACED_MANY, LARGE_LONG_BURST, LARGE_PLAIN)
+CELLS = (PLAIN, BURST, PACED, PACED_MANY, LARGE_BURST, LONG_BURST, LONG_PACED, LARGE_PLAIN)
+CELLS_AT_LENGTH = (*CELLS, LONG_PACED_MANY, LARGE_LONG_BURST)
+"""The loads of a usual run, and those with the ones that take long and say little that is new."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,10 @@ REACH: Mapping[str, Mapping[Cell, Reach]] = {
 }
 
 
+WITH_WORKERS = "claude-gateway"
+"""The peer that uses several cores, and so is compared with several workers of ours too."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """What one subject did in one turn."""
@@ -111,17 +126,27 @@ def measure_peer(run: Run, name: str) -> None:
     run.progress(f"{name}: starting")
     with peers.running(name, run.proxies) as peer:
         ours = run.proxies.proxy(OURS)
-        steps: dict[str, Callable[[], None]] = {
-            str(cell): partial(compare, run, peer, ours, cell) for cell in ((PLAIN, BURST) if run.size.quick else CELLS)
-        }
-        steps["a lone stream"] = partial(lone_stream, run, peer, ours)
-        steps["live streams"] = partial(live_streams, run, peer, ours)
+        run.versions |= peer.versions
+        steps: dict[str, Callable[[], None]] = {str(cell): partial(compare, run, peer, ours, cell) for cell in cells_of(run, name)}
+        if name != "stock":
+            # Stock's are measured by parts of their own.
+            steps["a lone stream"] = partial(lone_stream, run, peer, ours)
+            steps["live streams"] = partial(live_streams, run, peer, ours)
         for what, step in steps.items():
             try:
                 step()
             except (RuntimeError, TimeoutError) as e:
-                run.notes.append(f"{name} {peer.version}, {what}: {e or 'it took too long'}")
+                run.notes.append(f"{name} {peer.versions[name]}, {what}: {e or 'it took too long'}")
         run.proxies.answer_every()
+
+
+def cells_of(run: Run, name: str) -> tuple[Cell, ...]:
+    """Return the loads on which a peer is measured: of stock only those with a target, as parts of their own have the others."""
+    if run.size.quick:
+        return (PLAIN, BURST)
+    if run.size.at_length:
+        return CELLS_AT_LENGTH
+    return tuple(REACH[name]) if name == "stock" else CELLS
 
 
 def request(subject: ProxyProcess, cell: Cell) -> bytes:
@@ -148,33 +173,57 @@ def turn(run: Run, subject: ProxyProcess, cell: Cell, seconds: float) -> Turn:
     before = subject.cpu()
     seen = asyncio.run(within(load.drive(subject.routes["base"], request(subject, cell), cell.connections, seconds)))
     require_no_errors(seen, subject.name)
-    time.sleep(SETTLE_S)
+    time.sleep(WORKERS_SETTLE_S if subject.name == WORKERS else SETTLE_S)
     return Turn(seen.rate, (subject.cpu() - before) / seen.calls, percentile(seen.first, 50))
 
 
-def compare(run: Run, peer: peers.Peer, ours: ProxyProcess, cell: Cell) -> None:
-    """Measure one cell: turns in alternating order, the first round warms up."""
-    name = peer.process.name if peer.process.name in REACH else "stock"
-    found: dict[str, list[Turn]] = {OURS: [], name: []}
-    subjects = {OURS: ours, name: peer.process}
-    require_answer(run, peer.process, cell)
-    rounds = 2 * run.size.rounds
+def turns(run: Run, subjects: Mapping[str, ProxyProcess], cell: Cell, rounds: int, name: str) -> dict[str, list[Turn]]:
+    """Let subjects take turns, in another order in each round; the first round warms up."""
+    found: dict[str, list[Turn]] = {who: [] for who in subjects}
+    orders = list(itertools.permutations(subjects))
     for number in range(rounds + 1):
         run.progress(f"{name}: {cell}: round {number} of {rounds}")
-        for who in subjects if number % 2 else reversed(list(subjects)):
+        for who in orders[number % len(orders)]:
             seen = turn(run, subjects[who], cell, cell.seconds(min(TURN_S, run.size.seconds)))
             if number:
                 found[who].append(seen)
-    pairs = list(zip(found[OURS], found[name], strict=True))
+    return found
+
+
+def compare(run: Run, peer: peers.Peer, ours: ProxyProcess, cell: Cell) -> None:
+    """Measure one cell: our one process, the peer, and where there is a target for Anthropic's, two workers of ours."""
+    name = peer.process.name if peer.process.name in REACH else "stock"
+    require_answer(run, peer.process, cell)
+    subjects = {OURS: ours, name: peer.process}
+    rounds = run.size.peer_rounds
+    if cell not in REACH[name]:
+        rounds = min(rounds, ROUNDS_WITHOUT_TARGET)
+    elif name == WITH_WORKERS and not run.size.quick:
+        subjects[WORKERS] = run.proxies.proxy(WORKERS)
+    found = turns(run, subjects, cell, rounds, name)
     reach = REACH[name].get(cell, Reach())
     calls = {f"{who} calls/s": round(statistics.median(t.rate for t in turns)) for who, turns in found.items()}
     waits = {f"{who} first byte ms": round(statistics.median(t.first_s for t in turns) * 1000, 1) for who, turns in found.items()}
     cpu = {f"{who} ms": round(statistics.median(t.cpu_s for t in turns) * 1000, 2) for who, turns in found.items()}
-    median, spread = middle([own.rate / theirs.rate for own, theirs in pairs])
-    detail = {**calls, **waits, "their version": peer.version}
-    run.add(Figure("peers", f"calls/s, ours / {name}: {cell}", median, "x", spread, reach.calls, True, detail))
-    median, spread = middle([theirs.cpu_s / max(own.cpu_s, 1e-6) for own, theirs in pairs])
-    run.add(Figure("peers", f"CPU per call, {name} / ours: {cell}", median, "x", spread, reach.cpu, True, cpu))
+    for who, mine, reach_of in ((OURS, "ours", reach), (WORKERS, "two workers", Reach())):
+        pairs = list(zip(found.get(who, ()), found[name], strict=False))
+        if not pairs:
+            continue
+        median, spread = middle([own.rate / theirs.rate for own, theirs in pairs])
+        detail = calls | waits if who == OURS else {}
+        run.add(Figure("peers", calls_figure(mine, name, cell), median, "x", spread, reach_of.calls, True, detail))
+        median, spread = middle([theirs.cpu_s / max(own.cpu_s, 1e-6) for own, theirs in pairs])
+        run.add(Figure("peers", cpu_figure(mine, name, cell), median, "x", spread, reach_of.cpu, True, cpu if who == OURS else {}))
+
+
+def calls_figure(mine: str, name: str, cell: Cell) -> str:
+    """Return what the figure of calls a second is called; ``mine`` is "ours" or "two workers"."""
+    return f"calls/s, {mine} / {name}: {cell}"
+
+
+def cpu_figure(mine: str, name: str, cell: Cell) -> str:
+    """Return what the figure of processor time is called."""
+    return f"CPU per call, {name} / {mine}: {cell}"
 
 
 def lone_stream(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
@@ -205,11 +254,11 @@ def live_streams(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
     run.proxies.answer_every("events=40&pause_ms=50")
     small = load.body(2_000, stream=True)
     sent = {who: load.request(small, credential=subject.credential) for who, subject in subjects.items()}
-    for count in LIVE[:2] if run.size.quick else LIVE:
+    for count in LIVE[:1] if run.size.quick else LIVE_AT_LENGTH if run.size.at_length else LIVE:
         ratios: dict[str, list[float]] = {"first byte": [], "gap": []}
         last: dict[str, float] = {}
-        for number in range(run.size.stream_rounds + 1):
-            run.progress(f"{name}: {count} live streams, round {number} of {run.size.stream_rounds}")
+        for number in range((rounds := min(3, run.size.stream_rounds)) + 1):
+            run.progress(f"{name}: {count} live streams, round {number} of {rounds}")
             for who in subjects if number % 2 else reversed(list(subjects)):
                 seen, memory[who] = asyncio.run(within(with_memory(subjects[who], count, sent[who])))
                 require_no_errors(seen, who)
@@ -227,7 +276,7 @@ def live_streams(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
     if not run.size.quick:
         run.proxies.answer_every("events=60&pause_ms=50")
         for who, subject in subjects.items():
-            carried, gaps = live_streams_carried(subject.routes["base"], sent[who], run.progress)
+            carried, gaps = live_streams_carried(subject.routes["base"], sent[who], run.progress, CARRIED)
             what = f"live streams carried beside {name} (a piece each 50 ms, 99 % of gaps under 100 ms), {who}"
             run.add(Figure("peers", what, carried, "", "", None, True, gaps))
 

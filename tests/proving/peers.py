@@ -1,4 +1,4 @@
-"""Other gateways, installed separately and run at their fastest settings, for comparison on the same load."""
+"""Other gateways, installed separately and run as their makers recommend for production, for comparison on the same load."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mitmproxy import version
 from proving import claude_gateway
 from proving.load import Route
 from proving.proxies import STREAMING, Proxies, ProxyProcess, listening
+from support import postgres
 from support.harness import eventually
 from support.ports import free_port
 
@@ -39,7 +40,8 @@ class Peer:
     """A running peer."""
 
     process: ProxyProcess
-    version: str
+    versions: Mapping[str, str]
+    """Of itself by its name, and of what works for it."""
 
 
 @contextlib.contextmanager
@@ -49,7 +51,7 @@ def running(name: str, proxies: Proxies) -> Iterator[Peer]:
     Raises CalledProcessError where it cannot be installed, RuntimeError where it cannot be set up.
     """
     if name == "stock":
-        yield Peer(proxies.proxy(STREAMING), version.VERSION)
+        yield Peer(proxies.proxy(STREAMING), {"stock": version.VERSION})
         return
     if name in COMMANDS:
         with running_command(name, proxies.plain_port, proxies.folder) as peer:
@@ -59,7 +61,8 @@ def running(name: str, proxies: Proxies) -> Iterator[Peer]:
         own, *database = gateway.pids
         credential = (f"authorization: Bearer {gateway.access_token}",)
         routes = {"base": Route(gateway.port)}
-        yield Peer(ProxyProcess(name, own, routes, helpers=tuple(database), credential=credential), claude_gateway.VERSION)
+        versions = {name: claude_gateway.VERSION, "PostgreSQL": postgres.server_version()}
+        yield Peer(ProxyProcess(name, own, routes, helpers=tuple(database), credential=credential), versions)
 
 
 @contextlib.contextmanager
@@ -74,7 +77,7 @@ def running_command(name: str, upstream: int, folder: Path) -> Iterator[Peer]:
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended with {process.returncode}: {Path(log.name).read_text()[-1000:]}")
             routes = {"base": Route(port)}
-            yield Peer(ProxyProcess(name, process.pid, routes, credential=command.credential), command.version)
+            yield Peer(ProxyProcess(name, process.pid, routes, credential=command.credential), {name: command.version})
         finally:
             process.terminate()
             process.wait()
@@ -112,3 +115,14 @@ def portkey(port: int, upstream: int, folder: Path) -> Command:
 COMMANDS: dict[str, Callable[[int, int, Path], Command]] = {"litellm": litellm, "portkey": portkey}
 NAMES = ("claude-gateway", *COMMANDS, "stock")
 """``stock`` is mitmdump with the lines that make it stream, on the same load as the others."""
+
+USUAL = ("claude-gateway", "stock")
+"""The peers of a full run."""
+
+SECONDS = {"claude-gateway": 280, "litellm": 200, "portkey": 130, "stock": 65}
+"""How long each takes once it is installed, on an idle machine."""
+
+
+def part(name: str) -> str:
+    """Return what the comparison with a peer is called among the parts of the results."""
+    return f"peer {name}"

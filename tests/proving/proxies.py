@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proving.load import CREDENTIAL, KEY, Route
@@ -26,7 +26,8 @@ STREAMING = "stock, streaming"
 STOCK = ("stock", STREAMING)
 """Plain mitmdump holds an answer back until it is whole, so streams are compared with a mitmdump that streams too."""
 
-GOVERNED = ("mitmdump -s", "serve")
+WORKERS = "serve --workers 2"
+GOVERNED = ("mitmdump -s", "serve", WORKERS)
 
 
 @dataclass
@@ -160,12 +161,18 @@ class Proxies:
         folder = self.folder / f"{name}-{route}".replace(" ", "")
         folder.mkdir()
         url = f"http://127.0.0.1:{self.plain_port}" if route == "base" else f"https://localhost:{self.tls_port}"
-        options = ["-q"] if route == "base" else ["-q", "--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
-        command = [str(BIN / "sluicegate"), "serve"] if name == "serve" else None
+        options = ["-q", "--set", "log_connections=false"]
+        options += [] if route == "base" else ["--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
+        command = [str(BIN / "sluicegate"), *name.split()] if name in ("serve", WORKERS) else None
         chain = (ADDONS / "gateway.py", *scripts)
         gateway = Gateway(folder, bench_policy(url, **more), *options, command=command, scripts=chain, forked=self.forked).start()
-        self.stack.callback(gateway.discard)
-        return ProxyProcess(name, gateway.process.pid, {route: self.route(route, gateway.port, PROVIDER, gateway.ca)}, gateway)
+        self.stack.callback(gateway.stop if name == WORKERS else gateway.discard)
+        found = self.route(route, gateway.port, PROVIDER, gateway.ca)
+        if name == WORKERS:
+            gateway.wait_for("workers serve")
+            _, *workers = descendants(gateway.process.pid)
+            found = replace(found, workers=tuple(workers))
+        return ProxyProcess(name, gateway.process.pid, {route: found}, gateway)
 
     def stock(self, name: str, route: str, what: str = "") -> ProxyProcess:
         """Start unmodified mitmdump, passing everything through; or with the script that makes it stream."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from proving import bench
+from proving import bench, bench_parts
 from proving.load import Route
 
 pytestmark = pytest.mark.wire
@@ -22,7 +22,10 @@ def figures(is_long, tmp_path_factory):
     form = ["--quick", "--least", "0.7"] if is_long else ["--smoke"]
     done = CliRunner().invoke(bench.app, [*form, "--output", str(out)])
     assert done.exit_code == 0, done.output[-3000:] + repr(done.exception)
-    return {f["what"]: f for f in json.loads(out.read_text())["figures"]}
+    parts = json.loads(out.read_text())["parts"]
+    assert list(parts) == [name for name in bench.PARTS if name in parts]
+    assert {(part["measured"]["form"], part["measured"]["cores"] > 0) for part in parts.values()} == {(form[0].strip("-"), True)}
+    return {f["what"]: f for part in parts.values() for f in part["figures"]}
 
 
 @pytest.mark.proving
@@ -72,21 +75,14 @@ def test_a_subject_that_becomes_slow_on_one_http2_connection_is_stopped(monkeypa
         for done in range(1, many + 1):
             yield done
 
-    monkeypatch.setattr(bench.load, "over_http2", calls)
+    monkeypatch.setattr(bench_parts.load, "over_http2", calls)
     proxy = SimpleNamespace(routes={"proxy": Route(1, tls=ssl.create_default_context())}, memory=lambda: 100.0)
-    run = bench.Run(SimpleNamespace(proxy=lambda *_: proxy), bench.SMOKE, lambda _: None)
+    run = bench_parts.Run(SimpleNamespace(proxy=lambda *_: proxy), bench_parts.SMOKE, lambda _: None)
     run.http2_memory("stock", 10, 1000)
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(bench_parts.time, "perf_counter", lambda: next(clock))
     run.http2_memory("stock", 10, 1000)
     assert [figure.what for figure in run.figures] == [
         "growth from call 10 to 1000 on one HTTP/2 connection, stock",
         "growth from call 10 to 11 on one HTTP/2 connection, stock",
     ]
-
-
-def test_no_part_begins_after_the_time_that_a_run_has(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "Proxies", lambda *_, **__: None)
-    done = CliRunner().invoke(bench.app, ["--smoke", "--minutes", "0", "--output", str(tmp_path / "results.json")])
-    assert done.exit_code == 0, done.output
-    assert f"left out, because 0 minutes had passed: {', '.join(bench.PARTS)}" in done.output

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from proving import agents, bench, claude_gateway, load, peer_cells, peers
+from proving import agents, bench_parts, claude_gateway, load, peer_cells, peers
 from proving.load import Route
 from proving.proxies import Proxies, ProxyProcess, upstream
 from support import postgres
@@ -72,19 +72,19 @@ def refusing_streams(name: str, proxies: Proxies) -> Iterator[peers.Peer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield peers.Peer(ProxyProcess(name, os.getpid(), {"base": Route(server.server_port)}), "1.2.3")
+        yield peers.Peer(ProxyProcess(name, os.getpid(), {"base": Route(server.server_port)}), {name: "1.2.3"})
     finally:
         server.shutdown()
         server.server_close()
 
 
 @pytest.fixture
-def run() -> Iterator[bench.Run]:
+def run() -> Iterator[bench_parts.Run]:
     """Yield a run in which the provider itself stands for our gateway."""
     with upstream() as port:
         ours = ProxyProcess("ours", os.getpid(), {"base": Route(port)})
         proxies = SimpleNamespace(plain_port=port, proxy=lambda _: ours, answer_every=lambda how="": answer_every(port, how))
-        yield bench.Run(proxies, bench.SMOKE, lambda _: None)
+        yield bench_parts.Run(proxies, bench_parts.SMOKE, lambda _: None)
 
 
 def answer_every(port: int, how: str) -> None:
@@ -101,6 +101,7 @@ def test_what_a_peer_cannot_do_is_said_and_the_rest_is_measured(run, monkeypatch
     ]
     assert [f.reach for f in run.figures] == [1.2, None]
     assert all(f.verdict == "" for f in run.figures if f.reach is None)
+    assert run.versions == {"portkey": "1.2.3"}
     assert run.notes == [
         f"portkey 1.2.3, {what}: answers HTTP/1.1 500 Internal Server Error"
         for what in (peer_cells.BURST, "a lone stream", "live streams")
@@ -122,7 +123,7 @@ def test_the_provider_answers_as_a_cell_asks(run):
 def test_targets_are_of_cells_that_are_measured():
     assert set(peer_cells.REACH) == set(peers.NAMES)
     assert {cell for cells in peer_cells.REACH.values() for cell in cells} <= set(peer_cells.CELLS)
-    for cell in peer_cells.CELLS:
+    for cell in peer_cells.CELLS_AT_LENGTH:
         content = agents.body_like_agents(cell.kb * 1000, bool(cell.events))
         assert abs(len(content) / 1000 - cell.kb) < cell.kb / 10, cell
         assert len(json.loads(content)["tools"]) == 12

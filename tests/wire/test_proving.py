@@ -12,7 +12,7 @@ from proving import bench, books, chaos, fuzz, scene
 from proving.traffic import call
 from support.fake_provider import plain
 from support.forms import parameters
-from support.harness import PROVIDER_KEY, ROOT, VK, eventually, policy_text
+from support.harness import PROVIDER_KEY, VK, eventually, policy_text
 from support.scripts import run_script
 
 pytestmark = pytest.mark.wire
@@ -109,20 +109,6 @@ def test_a_secret_in_a_file_or_line_is_noticed(tmp_path):
     (shown,) = books.leaks(tmp_path, ["sk-secret-2"], ["oh: sk-secret-2"])
     assert shown.endswith("oh: sk-sec...")
     assert books.leaks(tmp_path, [], ["Traceback (most recent call last):"]) != []
-
-
-def test_a_bench_below_its_floor_ends_with_1(tmp_path, monkeypatch):
-    def slow(run: bench.Run) -> None:
-        run.add(bench.Figure("throughput", "planted", 0.5, "x", "", 1.4, True))
-
-    monkeypatch.setattr(bench.Run, "throughput", slow)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
-    options = ["--quick", "--only", "throughput", "--output", str(tmp_path / "r.json")]
-    for floor, code in ((["--least", "0.7"], 1), ([], 0)):
-        done = CliRunner().invoke(bench.app, [*options, *floor])
-        assert (done.exit_code, done.exception if code == 0 else None) == (code, None)
-        assert "1 targets not reached" in done.output
-    assert CliRunner().invoke(bench.app, ["--only", "nothing"]).exit_code == 2
 
 
 @pytest.mark.parametrize("name", parameters(["chaos", "fuzz", "bench"], short=["chaos"]))
