@@ -45,9 +45,9 @@ from runtime.requests import arriving_bodies, body_pieces
 from runtime.requests.body_buffer import BodyBuffer
 from runtime.resources import frame_limits, release_memory, size_limits
 from runtime.streams import fast_streams, held_answers, joined_writes, paced_answers
+from runtime.streams.entry import Entry
 from runtime.streams.flow_control import FlowControl
 from runtime.streams.joined_pieces import ResponsePieces, pass_on, send_framed
-from runtime.streams.short_way import Upstream
 
 Commands = layer.CommandGenerator[None]
 
@@ -159,9 +159,9 @@ class GatewayHttpStream(HttpStream):
 
     discarded_bytes = 0
     """Bytes of the request's body that have been read and not kept, because the request has been refused."""
-    incoming: arriving_bodies.Incoming | None = None
+    incoming: Entry | None = None
     """The connection on which the request's body takes its short way."""
-    upstream: Upstream | None = None
+    upstream: Entry | None = None
     """The connection on which the answer takes its short way."""
 
     def __init__(self, context: Context, stream_id: int) -> None:

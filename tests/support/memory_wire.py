@@ -27,6 +27,7 @@ from OpenSSL import SSL
 from runtime.layers import GatewayHttpLayer
 from runtime.network.client_tls import GatewayClientTLSLayer
 from runtime.resources import release_memory
+from runtime.streams import fast_streams
 from support.server_records import ALERT, CLOSE_NOTIFY, DATA, ServerRecords
 
 REQUEST = b'{"x":1}'
@@ -221,6 +222,8 @@ class MemoryWire:
             "next_layer": self._next_layer,
             "tls_start_client": self._start_client_tls,
             "tls_start_server": self._start_server_tls,
+            "client_connected": lambda client: fast_streams.enter(self.handler, client),
+            "server_connected": lambda data: fast_streams.enter(self.handler, data.server),
         }
         self.handler: Any = SimpleConnectionHandler(
             self.client.reader, self.client.writer, options(), ProxyMode.parse("regular"), own | hooks

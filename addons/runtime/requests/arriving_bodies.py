@@ -18,41 +18,14 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import Http1Server
 
-from runtime.connections import DelegatingProtocol, connection_handlers, reset
+from runtime.connections import connection_handlers
 from runtime.resources import size_limits
 from runtime.streams import fast_streams
+from runtime.streams.entry import entry_of
 
 Commands = layer.CommandGenerator[None]
 
 logger = logging.getLogger("sluicegate")
-
-
-class Incoming(DelegatingProtocol):
-    """The protocol of a client's connection: hands what comes to the body that is under way, or to mitmproxy's reader."""
-
-    body: ArrivingBody | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Keep what has come, or let mitmproxy read it."""
-        if (body := self.body) is not None:
-            try:
-                data = data[body.take(data) :]
-            except Exception:
-                # Whether this piece is in the body is not known, so nobody may take what is there for the whole.
-                logger.exception("A request was cut off, because the short way of its body failed")
-                self.body = None
-                reset(body.transport)
-                return
-            if not body.waits:
-                self.body = None
-            if not data:
-                return
-        self.stock.data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell mitmproxy."""
-        self.body = None
-        super().connection_lost(exc)
 
 
 @dataclass(slots=True)
@@ -64,7 +37,6 @@ class ArrivingBody:
     """Our side of the client's connection."""
     handler: Any
     """mitmproxy's handler of it."""
-    transport: Any
     states: tuple[Any, Any] = field(init=False)
     framing: Any = field(init=False)
     """h11's reader of the body."""
@@ -78,11 +50,16 @@ class ArrivingBody:
         self.framing = self.server.body_reader
         self.reader = self.handler.transports[self.stream.context.client].reader
 
-    def take(self, data: bytes) -> int:
-        """Keep a piece of the body, and return how many bytes of it have been kept; the rest is mitmproxy's."""
+    def carry(self, data: bytes) -> bytes:
+        """Keep a piece of the body, and return what of it has not been kept, which is mitmproxy's."""
         waiter = self.reader._waiter
-        # Otherwise mitmproxy is not done with what came before.
-        return 0 if waiter is None or waiter.done() else self.keep(data)
+        if waiter is None or waiter.done():
+            # mitmproxy is not done with what came before.
+            return data
+        rest = data[self.keep(data) :]
+        if not self.waits:
+            end(self.stream)
+        return rest
 
     def keep(self, data: bytes | bytearray) -> int:
         """Keep a piece of the body, up to its last byte, with which mitmproxy goes on; return how many bytes those are."""
@@ -145,19 +122,17 @@ def start(stream: Any) -> None:
     if stream.client_state != stream.state_consume_request_body or not server.body_reader._remaining:
         # All of it has come with its first piece, or it has been refused.
         return
+    entry = entry_of(handler, context.client)
+    if entry is None:
+        return
     stream.request_body_buf.expect(len(stream.request_body_buf) + server.body_reader._remaining)
-    transport = handler.transports[context.client].writer.transport
-    incoming = transport.get_protocol()
-    if not isinstance(incoming, Incoming):
-        incoming = Incoming(incoming)
-        transport.set_protocol(incoming)
-    body = ArrivingBody(stream, server, handler, transport)
+    body = ArrivingBody(stream, server, handler)
     body.keep_what_was_read()
     if body.waits:
-        incoming.body, stream.incoming = body, incoming
+        entry.way, stream.incoming = body, entry
 
 
 def end(stream: Any) -> None:
     """Forget a body that has come, or will not: the client's connection may stay, and would keep the request in memory."""
     if stream.incoming is not None:
-        stream.incoming.body = stream.incoming = None
+        stream.incoming.way = stream.incoming = None

@@ -6,7 +6,6 @@ counters say how often and why. ``--set fast_streams=false`` leaves all answers 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable
@@ -14,8 +13,9 @@ from typing import Any, ClassVar
 
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
-from mitmproxy import ctx
+from mitmproxy import connection, ctx
 from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy import server_hooks
 from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
 from mitmproxy.proxy.layers.http import (
     Http1Client,
@@ -30,9 +30,10 @@ from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
 
 from flow import Addon, services
 from runtime.connections import connection_handlers
-from runtime.streams import chunk_framing, http2_frames, tls_records
+from runtime.streams import chunk_framing, entry, http2_frames, tls_records
 from runtime.streams.chunk_framing import stock_reader
-from runtime.streams.short_way import Route, Upstream, http2_sender, plain_sender
+from runtime.streams.entry import entry_of, put_before
+from runtime.streams.short_way import Route, http2_sender, plain_sender
 from runtime.streams.tls_records import Decryption
 from runtime.streams.used_names import missing_name
 
@@ -52,7 +53,10 @@ class FastStreams(Addon):
         """Declare the switch."""
         super().load(loader)
         loader.add_option(
-            "fast_streams", bool, True, "Give streamed answers and large requests a short way past mitmproxy's event path."
+            "fast_streams",
+            bool,
+            True,
+            "Give what comes, streamed answers and large requests most of all, a short way past mitmproxy's event path.",
         )
 
     def configure(self, updated: set[str]) -> None:
@@ -63,15 +67,23 @@ class FastStreams(Addon):
     def running(self) -> None:
         """Begin, where all that is needed is there."""
         super().running()
-        missing = chunk_framing.lacking() or http2_frames.lacking() or tls_records.lacking() or lacking()
+        missing = entry.lacking() or chunk_framing.lacking() or http2_frames.lacking() or tls_records.lacking() or lacking()
         FastStreams.fits = missing is None
         if missing is not None:
             logger.warning("Answers are streamed the general, slower way, because this version lacks %s", missing)
         switch()
 
+    def client_connected(self, client: connection.Client) -> None:
+        """Put the entry in front of mitmproxy's reader, before anything is read."""
+        enter(connection_handlers().get(client.id), client)
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Put the entry in front of mitmproxy's reader."""
+        enter(connection_handlers().get(data.client.id), data.server)
+
 
 def switch() -> None:
-    """Turn the short way on or off for answers that begin from now on."""
+    """Turn the short way on or off for answers and connections that begin from now on."""
     FastStreams.is_on = FastStreams.fits and bool(ctx.options.fast_streams)
 
 
@@ -80,19 +92,16 @@ def is_on() -> bool:
     return FastStreams.is_on
 
 
+def enter(handler: Any, peer: connection.Connection) -> None:
+    """Let what comes from a client, or from a server of one that has been let, be handed to mitmproxy's layers where it comes."""
+    if handler is not None and (FastStreams.is_on or peer is not handler.client):
+        put_before(handler, peer)
+
+
 def lacking() -> str | None:
-    """Return what the short way uses of mitmproxy, pyOpenSSL or asyncio and cannot find; None if all is there."""
-    loop = asyncio.new_event_loop()
-    try:
-        reader = asyncio.StreamReader(loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        missing = missing_name([(reader, ["_waiter"]), (protocol, ["_paused"]), (ReceiveBuffer(), ["_data"])])
-        if missing is not None:
-            return missing
-    finally:
-        loop.close()
-    if "_protocol" not in asyncio.StreamWriter.__init__.__code__.co_names:
-        return "asyncio.StreamWriter._protocol"
+    """Return what the short way uses of mitmproxy and cannot find; None if all is there."""
+    if (missing := missing_name([(ReceiveBuffer(), ["_data"])])) is not None:
+        return missing
     wanted: list[tuple[Callable[..., Any], list[str]]] = [
         (ConnectionHandler.server_event, ["self", "event"]),
         (ServerTLSLayer.receive_data, ["self", "data"]),
@@ -147,7 +156,7 @@ def choose(stream: Any) -> None:
 def end(stream: Any) -> None:
     """Forget an answer that has ended: the connection to its provider may stay, and would keep it in memory."""
     if stream.upstream is not None:
-        stream.upstream.route = None
+        stream.upstream.way = None
         stream.upstream = None
 
 
@@ -185,6 +194,10 @@ def start(stream: Any, server: Any, client: Any, tls: Any, tls_layers: list[Any]
     handler = connection_handlers().get(stream.context.client.id)
     if tls_layers is None or handler is None:
         return "layers"
+    comes_by = entry_of(handler, stream.context.server)
+    if comes_by is None:
+        # A connection from before it was turned on.
+        return "off"
     writer = handler.transports[stream.context.client].writer
     if isinstance(server, Http2Server):
         send = http2_sender(writer, tls_layers, server, stream.stream_id)
@@ -193,13 +206,8 @@ def start(stream: Any, server: Any, client: Any, tls: Any, tls_layers: list[Any]
         if is_chunked and type(stock_reader(client.body_reader)) is not ChunkedReader:
             return "reframed"
         send = plain_sender(writer, tls_layers, is_chunked)
-    transport = handler.transports[stream.context.server].writer.transport
-    upstream = transport.get_protocol()
-    if not isinstance(upstream, Upstream):
-        upstream = Upstream(upstream)
-        transport.set_protocol(upstream)
-    upstream.route = Route(stream, handler, client, tls, send, services().stream_reads)
-    stream.upstream = upstream
+    stream.upstream = comes_by
+    comes_by.way = Route(stream, handler, client, comes_by, tls, send, services().stream_reads)
     return None
 
 

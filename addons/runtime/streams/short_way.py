@@ -8,7 +8,6 @@ same state as if the pieces had come by it. So nothing is decided here, and noth
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,46 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from h11._readers import ChunkedReader, ContentLengthReader
-from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HttpStream, ResponseData
 
-from runtime.connections import DelegatingProtocol, reset
 from runtime.streams.chunk_framing import read_only_chunk, read_pieces, stock_reader
+from runtime.streams.entry import Entry
 from runtime.streams.http2_frames import data_frame
 from runtime.streams.tls_records import MAX_RECORD_BYTES, Decryption, encryption
-
-logger = logging.getLogger("sluicegate")
-
-unfinished: set[asyncio.Task[None]] = set()
-"""Events handed to mitmproxy that wait for their turn; asyncio itself would let the garbage collector take them."""
-
-
-class Upstream(DelegatingProtocol):
-    """The protocol of a connection to a provider: hands what comes to the way its answer takes, or to mitmproxy's reader."""
-
-    route: Route | None = None
-    """The way of the answer that is under way; None between answers, and where all goes mitmproxy's way."""
-
-    def data_received(self, data: bytes) -> None:
-        """Carry what has come, or let mitmproxy read it."""
-        if (route := self.route) is not None:
-            try:
-                data = route.carry(data)
-            except Exception:
-                # Whether the client has had this piece is not known. Left to asyncio, the error would end mitmproxy's
-                # reader without a word to its layers, and the client would wait for ever.
-                logger.exception("An answer was cut off for its client, because the short way failed")
-                self.route = None
-                reset(route.transport)
-                return
-            if not data:
-                return
-        self.stock.data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell mitmproxy."""
-        self.route = None
-        super().connection_lost(exc)
 
 
 def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:
@@ -103,6 +68,8 @@ class Route:
     """mitmproxy's handler of the client's connection."""
     client: Any
     """Its ``Http1Client`` of the provider."""
+    entry: Entry
+    """By which what the provider sends comes."""
     tls: Decryption | None
     """Decrypts what the provider sends; None where it does not encrypt."""
     send: Callable[[bytes, bytes], None]
@@ -218,10 +185,7 @@ class Route:
         if held:
             self.forward_all(held)
         if not is_all:
-            received = events.DataReceived(self.stream.context.server, b"")
-            task = asyncio.get_running_loop().create_task(self.handler.server_event(received))
-            unfinished.add(task)
-            task.add_done_callback(unfinished.discard)
+            self.entry.find_rest()
 
     def forward_all(self, pieces: list[tuple[bytes, bytes]]) -> None:
         """Forward what has come together, each part given as payload and as framed."""

@@ -1,0 +1,216 @@
+"""The entry to mitmproxy's layers: what comes on a connection is handed to them where it comes, past mitmproxy's reader.
+
+mitmproxy puts what comes into a buffer, wakes a task to take it out again in another turn of the event loop, and after each piece
+asks every connection of a client whether it takes what has been sent. Here mitmproxy gets the same event within the read itself,
+where its reader waits for just that; while it is busy, its reader takes what comes, as ever. Before it is read on, whoever does
+not take what has been sent is waited for, as ever. ``--set fast_streams=false`` leaves all to mitmproxy's reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from mitmproxy.proxy import events
+from mitmproxy.proxy.server import ConnectionHandler
+
+from runtime.connections import DelegatingProtocol, client_writer, reset, writer_to
+from runtime.streams.used_names import missing_name
+
+logger = logging.getLogger("sluicegate")
+
+MAX_EVENT_BYTES = 65535
+"""Bytes that one event of mitmproxy's brings at most: so many as its own reader takes at once."""
+
+unfinished: set[asyncio.Task[None]] = set()
+"""What waits for its turn, or for somebody slow; asyncio itself would let the garbage collector take them."""
+
+_NAMES_OF_EVENT = frozenset(
+    (
+        *("CloseConnection", "CloseTcpConnection", "ConnectionCommand", "ConnectionIO", "ERROR", "Exception", "Log"),
+        *("OpenConnection", "RequestWakeup", "RuntimeError", "SendData", "StartHook", "_server_event_lock", "add", "address"),
+        *("asyncio_utils", "client", "close_connection", "commands", "connection", "create_task", "data", "delay", "half_close"),
+        *("handle_event", "hook_task", "is_closing", "isinstance", "layer", "level", "log", "logging", "message", "name"),
+        *("open_connection", "peername", "register_activity", "timeout_watchdog", "transports", "wakeup", "wakeup_timer"),
+        *("write", "writer"),
+    )
+)
+"""Every name in mitmproxy's own way to handle an event, which waits for nothing but its lock: with any other it might."""
+
+_NAMES_OF_READER = frozenset(
+    (
+        *("CAN_READ", "CAN_WRITE", "CLOSED", "CancelledError", "ConnectionClosed", "ConnectionState", "DataReceived", "Event"),
+        *("OSError", "asyncio", "close", "drain_writers", "events", "pop", "read", "reader", "server_event", "state"),
+        *("transport_protocol", "transports", "wait", "writer"),
+    )
+)
+"""Likewise in how it reads a connection: it reads, handles an event, and waits for whoever does not take what was sent."""
+
+
+class ShortWay(Protocol):
+    """What takes a part of what comes past mitmproxy's layers as well: an answer on its way, or a request's body."""
+
+    def carry(self, data: bytes) -> bytes:
+        """Take what can be taken; return the rest, which is mitmproxy's."""
+
+
+class Entry(DelegatingProtocol):
+    """The protocol of a client's connection, or of one to a server, that hands what comes to whoever it is for."""
+
+    way: ShortWay | None = None
+    """The short way of the message that is under way; None between them, and where all goes through mitmproxy's layers."""
+    is_draining = False
+    """Whether somebody is waited for before this connection is read on."""
+
+    def __init__(self, stock: Any, handler: Any, connection: Any, slow: set[Any]) -> None:
+        """Stand before ``stock``; ``handler`` is mitmproxy's of the client's connection, which also has those to servers.
+
+        ``slow`` are those of all these connections that have more unsent than they may, or have been lost.
+        """
+        super().__init__(stock)
+        self.handler, self.connection, self.slow = handler, connection, slow
+        io = handler.transports[connection]
+        self.reader, self.transport = io.reader, io.writer.transport
+        self.lock = handler._server_event_lock
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what has come."""
+        try:
+            if self.way is not None and not (data := self.way.carry(data)):
+                return
+            if len(data) <= MAX_EVENT_BYTES and self.is_waited_for():
+                self.handle(data)
+            else:
+                self.hand_over(data)
+        except Exception:
+            # Whether this piece has gone on is not known, so nobody may take what is there for the whole. Left to asyncio, the
+            # error would end mitmproxy's reader without a word to its layers, and the client would wait for ever.
+            logger.exception("A connection was cut off, because the short way failed")
+            self.way = None
+            if (writer := client_writer(self.handler)) is not None:
+                reset(writer.transport)
+
+    def hand_over(self, data: bytes) -> None:
+        """Hand on what is too much for one event, and what mitmproxy's reader has to take."""
+        while data:
+            if not self.is_waited_for():
+                self.stock.data_received(data)
+                return
+            self.handle(data[:MAX_EVENT_BYTES])
+            data = data[MAX_EVENT_BYTES:]
+            if data and self.way is not None:
+                data = self.way.carry(data)
+
+    def is_waited_for(self) -> bool:
+        """Return whether mitmproxy's reader waits for what comes next, and nothing comes before that."""
+        waiter, lock = self.reader._waiter, self.lock
+        return not (waiter is None or waiter.done() or lock._locked or lock._waiters or self.is_draining)
+
+    def handle(self, data: bytes) -> None:
+        """Do what mitmproxy's reader does with what it has read. Raises RuntimeError where mitmproxy waits within that."""
+        handling = self.handler.server_event(events.DataReceived(self.connection, data))
+        try:
+            handling.send(None)
+        except StopIteration:
+            if self.slow:
+                # Those that mitmproxy has closed meanwhile are no longer sent to.
+                self.slow.intersection_update(self.handler.transports)
+                if self.slow:
+                    self.drain()
+        else:
+            handling.close()
+            raise RuntimeError("mitmproxy waited for something while it handled an event")
+
+    def drain(self) -> None:
+        """Read no more until everybody takes what has been sent, or has left."""
+        self.is_draining = True
+        self.transport.pause_reading()
+        _finish(self.read_on_when_drained())
+
+    async def read_on_when_drained(self) -> None:
+        """Wait as mitmproxy does after each event, and read on."""
+        try:
+            await self.handler.drain_writers()
+        finally:
+            self.is_draining = False
+            # A reader that is full has paused it as well, and lets it go on by itself.
+            if not self.transport.is_closing() and not self.reader._paused:
+                self.transport.resume_reading()
+
+    def find_rest(self) -> None:
+        """Have mitmproxy find what its layers have got past their events, when its turn comes."""
+        if self.is_waited_for():
+            self.handle(b"")
+        else:
+            _finish(self.handler.server_event(events.DataReceived(self.connection, b"")))
+
+    def pause_writing(self) -> None:
+        """Note that it has more unsent than it may."""
+        self.slow.add(self.connection)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that it takes what it is sent."""
+        self.slow.discard(self.connection)
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it is lost: whoever sends to it ends it."""
+        self.way = None
+        self.slow.add(self.connection)
+        super().connection_lost(exc)
+
+
+def _finish(rest: Any) -> None:
+    task = asyncio.get_running_loop().create_task(rest)
+    if not task.done():
+        unfinished.add(task)
+        task.add_done_callback(unfinished.discard)
+
+
+def put_before(handler: Any, connection: Any) -> None:
+    """Put an entry in front of mitmproxy's protocol of a client's connection, or of one to a server of that client."""
+    client = entry_of(handler, handler.client)
+    writer = writer_to(handler, connection)
+    if type(writer) is not asyncio.StreamWriter:
+        if client is not None:
+            # Not a connection over TCP. Whether it takes what it is sent has to be asked each time.
+            client.slow.add(connection)
+    elif connection is handler.client:
+        writer.transport.set_protocol(Entry(writer.transport.get_protocol(), handler, connection, set()))
+    elif client is not None:
+        writer.transport.set_protocol(Entry(writer.transport.get_protocol(), handler, connection, client.slow))
+
+
+def entry_of(handler: Any, connection: Any) -> Entry | None:
+    """Return the entry of a client's connection, or of one to a server; None if it has none."""
+    writer = writer_to(handler, connection)
+    entry = writer.transport.get_protocol() if type(writer) is asyncio.StreamWriter else None
+    return entry if isinstance(entry, Entry) else None
+
+
+def lacking() -> str | None:
+    """Return what is used here of mitmproxy or asyncio and cannot be found; None if all is there."""
+    for function, names in (
+        (ConnectionHandler.server_event, _NAMES_OF_EVENT),
+        (ConnectionHandler.handle_connection, _NAMES_OF_READER),
+    ):
+        if frozenset(function.__code__.co_names) != names:
+            return f"{function.__qualname__} as it was"
+    loop = asyncio.new_event_loop()
+    try:
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        missing = missing_name(
+            [
+                (reader, ["_waiter", "_paused"]),
+                (protocol, ["_paused"]),
+                (asyncio.Lock(), ["_locked", "_waiters"]),
+            ]
+        )
+    finally:
+        loop.close()
+    if missing is None and "_protocol" not in asyncio.StreamWriter.__init__.__code__.co_names:
+        return "asyncio.StreamWriter._protocol"
+    return missing
