@@ -56,7 +56,7 @@ class FastStreams(Addon):
             "fast_streams",
             bool,
             True,
-            "Give what comes, streamed answers and large requests most of all, a short way past mitmproxy's event path.",
+            "Give what comes, most of all streamed answers and large requests, a short way past mitmproxy.",
         )
 
     def configure(self, updated: set[str]) -> None:
