@@ -22,7 +22,7 @@ from sluicegate.calls.admission import (
     check_access,
     deny_exhausted,
     expected_demand,
-    raise_reservation,
+    likely_of,
     reserve_budgets,
     reserve_rates,
 )
@@ -205,12 +205,13 @@ def test_what_the_stream_reveals_raises_claims_and_never_lowers_them(policy):
     facts, expected = RequestFacts(OPUS), Usage(input_tokens=100, output_tokens=50)
     ledger, budget, tokens = Ledger(), limit(maximum=10**15), limit("tokens", 10**6)
     ledger.reserve("a", [(budget, 10**9), (tokens, 150)], NOW)
-    likely, cost = raise_reservation(policy(), PRICES, ledger, "a", facts, expected, Usage(900, 1, model=OPUS), NOW)
+    likely, cost = likely_of(policy(), PRICES, facts, expected, Usage(900, 1, model=OPUS), NOW)
     assert (likely.input_tokens, likely.output_tokens, likely.estimated) == (900, 50, True)
     assert cost == PRICES.cost(likely, OPUS, NOW)
+    ledger.raise_to("a", {"usd": cost, "tokens": likely.total_tokens})
     assert (ledger.usage(budget, NOW)[1], ledger.usage(tokens, NOW)[1]) == (max(cost, 10**9), 950)
     unpriced = RequestFacts(UNKNOWN)
-    assert raise_reservation(policy(), PRICES, ledger, "a", unpriced, expected, Usage(900, 1), NOW) is None
+    assert likely_of(policy(), PRICES, unpriced, expected, Usage(900, 1), NOW) is None
 
 
 # -- the addons and the one function ----------------------------------------------------------------------------------

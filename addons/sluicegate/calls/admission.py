@@ -216,19 +216,16 @@ def expected_demand(policy: Policy, prices: Prices, limits: Limits, facts: Reque
     return Demand(expected.total_tokens, cost, worst, facts.extent.unbounded)
 
 
-def raise_reservation(
-    policy: Policy, prices: Prices, ledger: Ledger, call_id: str, facts: RequestFacts, expected: Usage, known: Usage, at: int
+def likely_of(
+    policy: Policy, prices: Prices, facts: RequestFacts, expected: Usage, known: Usage, at: int
 ) -> tuple[Usage, int] | None:
-    """Raise a call's claims to what the beginning of its answer reveals, above all how much input was read.
+    """Return what a call is likely to use now that the beginning of its answer tells, above all, how much input was read.
 
-    Returns the usage now expected and its cost in nano-dollars; None if it cannot be priced.
+    With its cost in nano-dollars; None if it cannot be priced.
     """
     likely = replace(known, output_tokens=max(known.output_tokens, expected.output_tokens), estimated=True)
     cost = price_usage(policy, prices, likely, facts.model, at)
-    if cost is None:
-        return None
-    ledger.raise_to(call_id, {"usd": cost, "tokens": likely.total_tokens})
-    return likely, cost
+    return None if cost is None else (likely, cost)
 
 
 def deny_exhausted(exhausted: Exhausted, now: int) -> Deny:

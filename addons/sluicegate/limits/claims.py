@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from sluicegate.limits.changes import ReservationRow
 from sluicegate.limits.counter import Counter
@@ -53,8 +54,7 @@ class Reservation(msgspec.Struct):
     @property
     def row(self) -> ReservationRow:
         """Return it as it is stored."""
-        claims = [(c.counter, c.unit, c.start, c.amount) for c in self.claims]
-        return ReservationRow(self.number, self.call_id, self.at, claims, self.draft)
+        return ReservationRow(self.number, self.call_id, self.at, list(map(astuple, self.claims)), self.draft)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Exhausted:
 
 def admitted_claims(
     requested: Iterable[tuple[Limit, int]],
+    counters: Mapping[str, Counter],
     counter_of: Callable[[Limit, int], Counter],
     now: int,
     held: Iterable[Claim],
@@ -76,29 +77,38 @@ def admitted_claims(
 ) -> list[Claim] | Exhausted:
     """Return a call's claims under these limits at a time, or the first limit that does not admit it.
 
-    ``held`` is what the call holds already, which does not count against it. The verdict of each limit is added to ``checks``.
+    ``counter_of`` makes the counter of a limit that has none, or moves it into the present window. ``held`` is what the call
+    holds already, which does not count against it. The verdict of each limit is added to ``checks``.
     """
     own = {(claim.counter, claim.start): claim.amount for claim in held}
     claims: list[Claim] = []
+    # Every limit of every call passes here, so the usual case is written out and takes no call.
     for limit, amount in requested:
         if limit.raises:
             limit = limit.at(now)
-        counter = counter_of(limit, now)
-        reserved = counter.reserved - own.get((counter.name, counter.start), 0) if own else counter.reserved
-        used = counter.used
+        name = limit.counter
+        counter = counters.get(name)
+        if counter is None or ((end := counter.end) is not None and (now >= end or now < counter.start)):
+            counter = counter_of(limit, now)
+            end = counter.end
+        start, used, reserved = counter.start, counter.used, counter.reserved
+        if own:
+            reserved -= own.get((name, start), 0)
         taken = used + reserved
         may_take = True
         if (lease := counter.lease) is not None:
-            may_take = lease.admits(counter.start, taken, amount)
-            elsewhere, promised = lease.elsewhere(counter.start)
+            may_take = lease.admits(start, taken, amount)
+            elsewhere, promised = lease.elsewhere(start)
             used, taken = used + elsewhere, taken + elsewhere
             if not may_take:
                 # What others may still take counts too: it is why this call may not.
                 reserved, taken = reserved + promised, taken + promised
-        full = not may_take or (taken + amount > limit.maximum if limit.only_what_fits else taken >= limit.maximum)
+        maximum = limit.maximum
+        full = not may_take or (taken + amount > maximum if limit.only_what_fits else taken >= maximum)
         if checks is not None:
-            checks.append((*limit.check_prefix, used, reserved, amount, counter.end, not full))
+            verdict = used, reserved, amount, end, not full
+            checks.append(limit.check_prefix + verdict)
         if full:
-            return Exhausted(limit, taken, amount, counter.end)
-        claims.append(Claim(counter.name, limit.unit, counter.start, amount))
+            return Exhausted(limit, taken, amount, end)
+        claims.append(Claim(name, limit.unit, start, amount))
     return claims

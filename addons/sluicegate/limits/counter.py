@@ -42,14 +42,6 @@ class Counter:
         if self.start == start:
             self.reserved += amount
 
-    def settle(self, start: int, held: int, charge: int) -> None:
-        """Free what a call held of the window with this start, and charge what it used."""
-        if self.start == start:
-            self.reserved -= held
-            self.used += charge
-        else:
-            self.charge(start, charge)
-
     def charge(self, start: int, amount: int) -> None:
         """Add to what was used in the window with this start; nothing where that is long over: then only the records have it."""
         if self.start == start:

@@ -160,7 +160,7 @@ class Ledger:
         """
         held = self.open[call_id].claims if replaces and call_id in self.open else ()
         # Nothing is held before every limit has admitted the call, so a refusal has nothing to undo.
-        claims = admitted_claims(requested, self.counter, now, held, checks)
+        claims = admitted_claims(requested, self.counters, self.counter, now, held, checks)
         if isinstance(claims, Exhausted):
             return claims
         reservation = self.hold_open(call_id, now)
@@ -175,14 +175,18 @@ class Ledger:
     def raise_to(self, call_id: str, amounts: Mapping[Unit, int], draft: Draft | None = None) -> None:
         """Raise the call's claims to what is now known, never lower them, and note its other draft. Nobody waits for the file."""
         reservation = self.open.get(call_id)
-        for claim in reservation.claims if reservation else ():
-            more = amounts.get(claim.unit, 0) - claim.amount
-            if more > 0:
-                claim.amount += more
-                self._hold(claim, more)
-                self._changed_reservations.add(call_id)
-        if reservation is not None and draft is not None:
+        if reservation is None:
+            return
+        is_changed, counters = draft is not None, self.counters
+        for claim in reservation.claims:
+            amount = amounts.get(claim.unit)
+            if amount is not None and (more := amount - claim.amount) > 0:
+                claim.amount, is_changed = amount, True
+                if (counter := counters.get(claim.counter)) is not None and counter.start == claim.start:
+                    counter.reserved += more
+        if draft is not None:
             reservation.draft_by(draft)
+        if is_changed:
             self._changed_reservations.add(call_id)
 
     def settle(self, call_id: str, amounts: Mapping[Unit, int]) -> None:
@@ -196,15 +200,23 @@ class Ledger:
             return
         left: list[Claim] = []
         charged: list[str] = []
+        counters = self.counters
         for claim in reservation.claims:
             charge = amounts.get(claim.unit)
             if charge is None:
                 left.append(claim)
-            elif (counter := self.counters.get(claim.counter)) is not None:
+                continue
+            name = claim.counter
+            if (counter := counters.get(name)) is None:
+                continue
+            if counter.start == claim.start:
+                counter.reserved -= claim.amount
+                counter.used += charge
+            else:
                 # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
-                counter.settle(claim.start, claim.amount, charge)
-                if charge:
-                    charged.append(claim.counter)
+                counter.charge(claim.start, charge)
+            if charge:
+                charged.append(name)
         self._changed_counters.update(charged)
         self.charged.update(charged)
         # Rate limits and budgets settle separately; only when no claim is left is the reservation closed.

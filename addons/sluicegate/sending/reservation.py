@@ -9,8 +9,8 @@ from sluicegate.calls.admission import (
     Demand,
     deny_exhausted,
     expected_demand,
+    likely_of,
     limits_of_call,
-    raise_reservation,
     requested_money,
     requested_rates,
 )
@@ -24,7 +24,7 @@ from sluicegate.policy.model import Policy
 from sluicegate.pricing.prices import Prices
 from sluicegate.services import Services
 from sluicegate.storage.errors import StoreError
-from sluicegate.values import Deny, LimitCheck, Reason, RequestFacts, Usage
+from sluicegate.values import Deny, LimitCheck, Reason, RequestFacts, Unit, Usage
 
 
 def expected_of(shared: Services, call: Call, facts: RequestFacts) -> Usage:
@@ -145,7 +145,7 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
     shared.ledger.hold_open(call.id, call.started_at, draft_by(shared, call, facts, expected))
 
     def raise_to(usage: Usage) -> None:
-        raised = raise_reservation(policy, prices_of(shared, call), shared.ledger, call.id, facts, expected, usage, call.started_at)
+        raised = likely_of(policy, prices_of(shared, call), facts, expected, usage, call.started_at)
         if raised is not None:
             likely, call.expected_nano = raised
             # What is reserved now is also what the call is charged if the rest of its answer cannot be read.
@@ -153,7 +153,8 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
             if call.bound_nano is not None:
                 call.bound_nano = max(call.bound_nano, call.expected_nano)
             draft = draft_by(shared, call, facts, likely)
-            shared.ledger.raise_to(call.id, {"usd": call.expected_nano + call.abandoned_nano}, draft)
+            amounts: dict[Unit, int] = {"usd": call.expected_nano + call.abandoned_nano, "tokens": likely.total_tokens}
+            shared.ledger.raise_to(call.id, amounts, draft)
             shared.writer.flush_soon()
 
     call.on_usage = raise_to
