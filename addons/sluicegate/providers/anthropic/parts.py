@@ -7,11 +7,22 @@ API in anthropic 2.14.0 (2026-11) and bodies of Claude Code 2.1.332.
 
 from __future__ import annotations
 
+import threading
 from typing import Literal
 
 import msgspec
 
 from sluicegate.providers.requests.parts import ABSENT, Json, Part, Words
+
+
+class Met(threading.local):
+    """What the decoders have met in this thread since somebody last looked: asking each block of each call takes longer."""
+
+    names_tools = False
+    """Whether a block names a tool that another part of its body defines."""
+
+
+met = Met()
 
 
 class TextBlock(Part, tag="text"):
@@ -51,6 +62,9 @@ class ToolReference(Part, tag="tool_reference"):
 
     tool_name: str
     cache_control: Json = ABSENT
+
+    def __post_init__(self) -> None:
+        met.names_tools = True
 
 
 class SearchResult(Part, tag="search_result"):
@@ -191,6 +205,9 @@ class ToolName(Part, tag="tool_reference"):
     """Names a tool of the body."""
 
     name: str
+
+    def __post_init__(self) -> None:
+        met.names_tools = True
 
 
 class ToolDefinition(Part, tag="tool_definition"):

@@ -18,6 +18,7 @@ from sluicegate.providers.anthropic.parts import (
     ToolName,
     ToolReference,
     ToolResult,
+    met,
 )
 from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, Problems, RequestBody
 from sluicegate.providers.requests.media import find_base64
@@ -58,9 +59,6 @@ JUDGED_APART = frozenset({"model", "messages", "system", "tools", "fallbacks", "
 
 
 _CONTENT = JUDGED_APART - {"model"}
-
-_NAMING = frozenset((ToolAddition, ToolResult))
-"""Kinds of blocks that may name tools."""
 
 MAX_REMEMBERED_BYTES = 2048
 """Bytes of a body's settings that are remembered; an agent's have some hundred."""
@@ -218,6 +216,7 @@ def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
     model, speed, max_tokens = settings.model, settings.speed, settings.max_tokens
     if request.problem or model is None:
         return request.problem or "no model"
+    met.names_tools = False
     text = request.read_as(TEXT)
     builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
     builder.may_be_fast = speed not in (None, "standard")
@@ -254,17 +253,16 @@ def _add_client_tools(text: TextBody, builder: ExtentBuilder, request: RequestBo
         if len(text.tools) > MAX_TOOLS:
             request.problems.append(f"the body has more than {MAX_TOOLS} tools")
         builder.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in text.tools if tool.type not in (None, "custom"))
-    builder.prompt_tokens += _repeated_tokens(text)
+    if met.names_tools:
+        builder.prompt_tokens += _repeated_tokens(text)
 
 
 def _repeated_tokens(text: TextBody) -> int:
     """Return how much reading tools adds that the body defines once and names again: each naming writes out the definition."""
     offered: list[ToolName | ToolDefinition] = []
     named: list[str] = []
-    # Every block of every call passes here: which kinds there are is found out without a step of ours for each of them.
     for message in text.messages or ():
-        blocks = message.content if isinstance(message.content, list) else ()
-        for block in () if _NAMING.isdisjoint(map(type, blocks)) else blocks:
+        for block in message.content if isinstance(message.content, list) else ():
             if isinstance(block, ToolAddition):
                 offered.append(block.tool)
             elif isinstance(block, ToolResult) and isinstance(block.content, list):
