@@ -33,6 +33,7 @@ from sluicegate.caching.semantic.turns import Turn, turn_of
 from sluicegate.caching.semantic.worker import Comparison, ScopedQuestion
 from sluicegate.calls.call import Call
 from sluicegate.policy.model import Policy
+from sluicegate.providers.requests.earlier import set_members_apart
 from sluicegate.values import COST_HEADER, Outcome, RequestFacts
 
 logger = logging.getLogger("sluicegate")
@@ -66,6 +67,7 @@ class Cache(Addon):
             if rules.enabled or similar.enabled:
                 flow.sluicegate_cache = True  # type: ignore[attr-defined]
                 try:
+                    set_members_apart(call.facts, flow.request.raw_content or b"")
                     rest = self.look_up(flow, call, call.facts, rules, similar)
                 except Exception:
                     go_on_without(call)

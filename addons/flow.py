@@ -195,7 +195,7 @@ def when_read(flow: http.HTTPFlow, call: Call, then: Judge) -> Awaitable[None] |
     facts = call.facts
     if facts is None:
         body = body_of(flow, call)
-        read = read_at_once(*body)
+        read = read_at_once(*body, connection_of(flow.client_conn).earlier_body)
         if read is None:
             return _when_read_in_thread(flow, call, then, read_in_thread(*body))
         facts = note_facts(flow, call, read)

@@ -241,6 +241,7 @@ class RequestFacts(NamedTuple):
     members: dict[str, Any] | None = None
     """The body's top-level members, each as its sender wrote it, for whoever reads them first; None where they are not at hand.
 
+    Empty where only a part of the body was read: then they are set apart for whoever needs them.
     They keep the body in memory, so they are cleared once they have been read.
     """
 

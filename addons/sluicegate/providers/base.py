@@ -8,6 +8,7 @@ from typing import Literal, Protocol, get_args
 from sluicegate.providers.answers.usage_reader import UsageReader
 from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.endpoints import Endpoints
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.values import RequestFacts
 
 ProtocolName = Literal["anthropic", "openai", "gemini", "vertex", "bedrock"]
@@ -27,8 +28,11 @@ class ProtocolAdapter(Protocol):
     endpoints: Endpoints
     """Which requests may travel on a provider's key."""
 
-    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
-        """Return the facts of a model call's body, or a sentence that says why it is not one."""
+    def read_request(self, body: bytes, path: str, earlier: EarlierBody | None = None) -> RequestFacts | str:
+        """Return the facts of a model call's body, or a sentence that says why it is not one.
+
+        ``earlier`` is the last body on its connection, for protocols that do not read again what comes again.
+        """
 
     def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
         """Return a reader for one answer of a model, of a provider that reports its usage by these rules."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sluicegate.policy.model import VirtualKey
 from sluicegate.providers.base import ProtocolName
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.values import Deny
 from sluicegate.windows import iso
 
@@ -89,6 +90,8 @@ class ClientConnection:
     """The address of who sent the last request outside a CONNECT, as far as trusted proxies say; None where none is trusted."""
     usual_head: Any = None
     """What the head of its last call said, see ``calls/usual_head.py``; None before there was one that may be repeated."""
+    earlier_body: EarlierBody = field(default_factory=EarlierBody)
+    """The body of its last call, as far as the next one may have it again."""
     is_unsure: bool = False
     """Whether nobody can say now if the access token of the request that is judged is valid."""
     own_servers: set[tuple[str, int]] = field(default_factory=set)

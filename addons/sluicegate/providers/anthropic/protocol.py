@@ -8,8 +8,10 @@ from sluicegate.providers import endpoint_table
 from sluicegate.providers.answers.usage_reader import UsageReader
 from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.anthropic.answer import MessagesUsage
+from sluicegate.providers.anthropic.continued import read_continued
 from sluicegate.providers.anthropic.request import read_request
 from sluicegate.providers.base import AuthForm, ProtocolName
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.values import RequestFacts
 
 
@@ -20,9 +22,9 @@ class Anthropic:
     auth: AuthForm = "x-api-key"
     endpoints = endpoint_table.ANTHROPIC
 
-    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
+    def read_request(self, body: bytes, path: str, earlier: EarlierBody | None = None) -> RequestFacts | str:
         """Read the facts of a Messages body."""
-        return read_request(body)
+        return read_request(body) if earlier is None else read_continued(body, earlier)
 
     def usage_reader(self, rules: UsageRules = NO_RULES, model: str = "") -> UsageReader:
         """Return a reader for one answer."""

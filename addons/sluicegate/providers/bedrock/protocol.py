@@ -12,6 +12,7 @@ from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.base import AuthForm, ProtocolName
 from sluicegate.providers.bedrock.answer import BedrockUsage
 from sluicegate.providers.bedrock.request import read_request
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.values import RequestFacts
 
 _TYPES: Mapping[int, str] = {
@@ -35,7 +36,7 @@ class Bedrock:
     auth: AuthForm = "bearer"
     endpoints = endpoint_table.BEDROCK
 
-    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
+    def read_request(self, body: bytes, path: str, earlier: EarlierBody | None = None) -> RequestFacts | str:
         """Read model and streaming from the path, the rest from the body, which is one of Messages."""
         return read_request(body, path)
 

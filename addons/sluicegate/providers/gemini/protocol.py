@@ -10,6 +10,7 @@ from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.base import AuthForm, ProtocolName
 from sluicegate.providers.gemini.answer import GeminiUsage
 from sluicegate.providers.gemini.request import read_request
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.values import RequestFacts
 
 
@@ -20,7 +21,7 @@ class Gemini:
     auth: AuthForm = "x-goog-api-key"
     endpoints = endpoint_table.GEMINI
 
-    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
+    def read_request(self, body: bytes, path: str, earlier: EarlierBody | None = None) -> RequestFacts | str:
         """Read model and streaming from the path, the output cap from ``generationConfig``."""
         return read_request(body, path)
 

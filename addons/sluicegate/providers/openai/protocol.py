@@ -10,6 +10,7 @@ from sluicegate.providers.answers.usage_rules import NO_RULES, UsageRules
 from sluicegate.providers.base import AuthForm, ProtocolName
 from sluicegate.providers.openai.answer import OpenAIUsage
 from sluicegate.providers.openai.request import read_request
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.values import RequestFacts
 
 
@@ -20,7 +21,7 @@ class OpenAI:
     auth: AuthForm = "bearer"
     endpoints = endpoint_table.OPENAI
 
-    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
+    def read_request(self, body: bytes, path: str, earlier: EarlierBody | None = None) -> RequestFacts | str:
         """Read the facts of a chat or responses body."""
         return read_request(body, path)
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sluicegate.background import low_priority
 from sluicegate.providers.base import ProtocolAdapter
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.providers.requests.outline import Outline, OutlineError, has_more_braces, outline_of
 from sluicegate.values import RequestFacts
 
@@ -23,9 +24,14 @@ SMALLEST_OBJECT_BYTES = 3
 _thread = ThreadPoolExecutor(1, thread_name_prefix="sluicegate-bodies")
 
 
-def read_at_once(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str | None:
-    """Return the facts of a model call's body, or a sentence that says why it is not one; None where that may take long."""
-    return adapter.read_request(body, path) if is_read_at_once(body, max_objects) else None
+def read_at_once(
+    adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int, earlier: EarlierBody | None = None
+) -> RequestFacts | str | None:
+    """Return the facts of a model call's body, or a sentence that says why it is not one; None where that may take long.
+
+    ``earlier`` is the last body on its connection.
+    """
+    return adapter.read_request(body, path, earlier) if is_read_at_once(body, max_objects) else None
 
 
 async def read_in_thread(adapter: ProtocolAdapter, body: bytes, path: str, max_objects: int) -> RequestFacts | str:

@@ -12,6 +12,7 @@ from sluicegate.providers.anthropic.request import read_request as read_messages
 from sluicegate.providers.base import AuthForm, ProtocolName
 from sluicegate.providers.gemini.answer import GeminiUsage
 from sluicegate.providers.gemini.request import read_request as read_generate_content
+from sluicegate.providers.requests.earlier import EarlierBody
 from sluicegate.providers.vertex.paths import COUNT, Named, named_in, publisher_of
 from sluicegate.providers.vertex.request_body import with_model
 from sluicegate.values import RequestFacts
@@ -26,7 +27,7 @@ class Vertex:
     auth: AuthForm = "bearer"
     endpoints = endpoint_table.VERTEX
 
-    def read_request(self, body: bytes, path: str) -> RequestFacts | str:
+    def read_request(self, body: bytes, path: str, earlier: EarlierBody | None = None) -> RequestFacts | str:
         """Read model and method from the path, the rest from the body, as the publisher's own API has it."""
         named = named_in(path)
         if named is None:
