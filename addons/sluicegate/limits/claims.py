@@ -112,3 +112,28 @@ def admitted_claims(
             return Exhausted(limit, taken, amount, end)
         claims.append(Claim(name, limit.unit, start, amount))
     return claims
+
+
+def charge_claims(
+    claims: Iterable[Claim], counters: Mapping[str, Counter], amounts: Mapping[Unit, int]
+) -> tuple[list[Claim], list[str]]:
+    """Charge these amounts to the claims of those units; return the other claims, and the names of the counters that have grown."""
+    left: list[Claim] = []
+    charged: list[str] = []
+    for claim in claims:
+        charge = amounts.get(claim.unit)
+        if charge is None:
+            left.append(claim)
+            continue
+        name = claim.counter
+        if (counter := counters.get(name)) is None:
+            continue
+        if counter.start == claim.start:
+            counter.reserved -= claim.amount
+            counter.used += charge
+        else:
+            # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
+            counter.charge(claim.start, charge)
+        if charge:
+            charged.append(name)
+    return left, charged

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sluicegate.limits.changes import Changes
-from sluicegate.limits.claims import Claim, Draft, Exhausted, Reservation, admitted_claims
+from sluicegate.limits.claims import Claim, Draft, Exhausted, Reservation, admitted_claims, charge_claims
 from sluicegate.limits.corrections import WaitingCorrection
 from sluicegate.limits.counter import Counter, own_usage
 from sluicegate.limits.lease import Lease, SharedCounters
@@ -198,25 +198,7 @@ class Ledger:
         reservation = self.open.get(call_id)
         if reservation is None or not reservation.claims:
             return
-        left: list[Claim] = []
-        charged: list[str] = []
-        counters = self.counters
-        for claim in reservation.claims:
-            charge = amounts.get(claim.unit)
-            if charge is None:
-                left.append(claim)
-                continue
-            name = claim.counter
-            if (counter := counters.get(name)) is None:
-                continue
-            if counter.start == claim.start:
-                counter.reserved -= claim.amount
-                counter.used += charge
-            else:
-                # The charge belongs to the window the call was admitted in; if that is long over, only the records have it.
-                counter.charge(claim.start, charge)
-            if charge:
-                charged.append(name)
+        left, charged = charge_claims(reservation.claims, self.counters, amounts)
         self._changed_counters.update(charged)
         self.charged.update(charged)
         # Rate limits and budgets settle separately; only when no claim is left is the reservation closed.
