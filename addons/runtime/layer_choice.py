@@ -16,7 +16,7 @@ from runtime.options import exit_with_error
 
 OWN_LAYERS = (GatewayHttp1Server, GatewayHttp2Server, GatewayHttpStream, GatewayHttpLayer, GatewayClientTLSLayer)
 
-ADDED = {"send_error", "discard", "end_switched"}
+ADDED = {"send_error", "discard", "end_switched", "mark_request_done"}
 """Methods of our layers that override nothing."""
 
 RELIED_ON: dict[type[layer.Layer], tuple[str, ...]] = {

@@ -8,6 +8,7 @@ own.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from mitmproxy import flow
@@ -37,11 +38,8 @@ from mitmproxy.proxy.layers.http import (
 
 from flow import mark_as_left
 from runtime import handing_on, hooks_at_once
-from runtime.connections import strangers
 from runtime.error_responses import SWITCHED, asks_for_head, audience_of, error_bytes, error_response, status_of
-from runtime.network import probes
-from runtime.network.port import note_source
-from runtime.requests import arriving_bodies, body_pieces
+from runtime.requests import addressing, arriving_bodies, body_pieces, known_ways, straight_line, whole_requests
 from runtime.requests.body_buffer import BodyBuffer
 from runtime.resources import frame_limits, release_memory, size_limits
 from runtime.streams import fast_streams, held_answers, joined_writes, paced_answers
@@ -51,9 +49,18 @@ from runtime.streams.joined_pieces import ResponsePieces, pass_on, send_framed
 
 Commands = layer.CommandGenerator[None]
 
+STRAIGHT: dict[type, Callable[[Any, Any], Commands]] = {
+    whole_requests.WholeRequest: straight_line.serve,
+    whole_requests.BodyEnd: straight_line.serve_end,
+}
+"""The events of a request that take the straight line."""
+
 
 class GatewayHttp1Server(Http1Server):
     """Our side of a client's HTTP/1 connection."""
+
+    known_names: Any = None
+    """What is known of its last request by the names of its headers."""
 
     def send(self, event: HttpEvent) -> Commands:
         """Send an event to the client; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
@@ -75,8 +82,17 @@ class GatewayHttp1Server(Http1Server):
         yield commands.CloseConnection(self.conn)
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        """Read a request's head, of at most ``MAX_HEAD_BYTES``."""
+        """Read a request's head, of at most ``MAX_HEAD_BYTES``, and its body with it where all of it has come."""
+        found = whole_requests.take(self, event)
+        if not isinstance(found, str):
+            self.request, self.state = found.request, self.read_body
+            yield ReceiveHttp(found)
+            yield from self.mark_request_done()
+            return
+        number = self.stream_id
         yield from super().read_headers(event)
+        if self.request is not None or self.stream_id != number:
+            whole_requests.count(found)
         # Still in this state: what has arrived does not contain the whole head.
         if self.state == self.read_headers and len(self.buf) > size_limits.MAX_HEAD_BYTES:
             self.state = self.done
@@ -85,6 +101,10 @@ class GatewayHttp1Server(Http1Server):
 
     def read_body(self, event: events.Event) -> Commands:
         """Read a request's body; where what frames its chunks has no end, its call ends as if the client had left."""
+        if (end := whole_requests.take_end(self, event)) is not None:
+            yield ReceiveHttp(end)
+            yield from self.mark_request_done()
+            return
         if (data := body_pieces.take(self, event)) is not None:
             yield ReceiveHttp(RequestData(self.stream_id, data))
             return
@@ -94,6 +114,13 @@ class GatewayHttp1Server(Http1Server):
         if self.state == self.read_body and len(self.buf) > size_limits.MAX_HEAD_BYTES:
             self.state = self.done
             yield from super().read_body(events.ConnectionClosed(self.conn))
+
+    def mark_request_done(self) -> Commands:
+        """Note that all of a request has come; wait for its answer, unless it has been given already."""
+        if self.response_done:
+            yield from self.mark_done(request=True)
+        else:
+            self.request_done, self.state = True, self.wait
 
     def wait(self, event: events.Event) -> Commands:
         """Buffer what a client sends before it has its answer; beyond the limit its call ends as if it had left."""
@@ -170,23 +197,14 @@ class GatewayHttpStream(HttpStream):
 
     def _handle_event(self, event: events.Event) -> Commands:
         """Handle an event; hooks that wait for nothing are over at once."""
+        if (own := STRAIGHT.get(type(event))) is not None:
+            return own(self, event)
         return hooks_at_once.shorten(self, super()._handle_event(event))
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands:
-        """Remember whether the request named its target itself.
-
-        mitmproxy erases the difference between ``GET /x`` and ``GET http://host/x`` before any hook runs, and a request
-        for us would look like one for whatever its Host header claims.
-        """
-        strangers.pop(self.context.client.id, None)
+        """Remember how the request was addressed: mitmproxy forgets that before any hook runs."""
         request = event.request
-        names_target = bool(request.authority or request.data.host)
-        # HTTP/2 is recognised by what TLS negotiated: the version in a request line is only a claim by the client.
-        request.origin_form = not names_target and self.context.client.alpn != b"h2"  # type: ignore[attr-defined]
-        request.asks_to_close = connection_close(request.http_version, request.headers)  # type: ignore[attr-defined]
-        request.named_authority = request.data.authority.decode("latin-1")  # type: ignore[attr-defined]
-        probes.name_host(request, self.context.client)
-        note_source(request, self.context.client)
+        addressing.note_addressing(request, self.context.client, connection_close(request.http_version, request.headers))
         return super().state_wait_for_request_headers(event)  # type: ignore[no-any-return]
 
     def state_consume_request_body(self, event: events.Event) -> Commands:
@@ -296,7 +314,11 @@ class GatewayHttpLayer(HttpLayer):
     def make_stream(self, stream_id: int) -> Commands:
         """Make our stream for a request."""
         stream = self.streams[stream_id] = GatewayHttpStream(handing_on.fork(self.context), stream_id)
-        yield from self.event_to_child(stream, events.Start())
+        if known_ways.FIT:
+            # This is all that a stream does at its start.
+            stream.client_state = stream.state_wait_for_request_headers
+        else:
+            yield from self.event_to_child(stream, events.Start())
 
     if handing_on.FITS:
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.test import tflow
 
-from runtime import dispatch, hooks_at_once, layers
+from runtime import dispatch, hooks_at_once
+from runtime.requests import addressing, whole_requests
 from runtime.streams import fast_streams
 from runtime.streams.fast_streams import FastStreams
 from support.hypothesis_profiles import examples
@@ -132,8 +133,9 @@ def play():
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
         patch.setattr(fast_streams, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(layers, "note_source", lambda request, client: None)
+        patch.setattr(addressing, "note_source", lambda request, client: None)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams={}, stream_reads={}))
+        patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "is_on", False)
         yield run
 

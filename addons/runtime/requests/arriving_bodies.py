@@ -106,7 +106,7 @@ def begin(stream: Any, stock: Commands) -> Commands:
         start(stream)
     except Exception:
         fast_streams.FastStreams.is_on = False
-        logger.exception("Bodies and answers take the general, slower way from now on, because the short way failed")
+        logger.exception("Requests and answers take the general, slower way from now on, because the short way failed")
 
 
 def start(stream: Any) -> None:

@@ -30,6 +30,7 @@ from mitmproxy.proxy.server import ConnectionHandler, TimeoutWatchdog
 
 from flow import Addon, services
 from runtime.connections import connection_handlers
+from runtime.requests import known_ways
 from runtime.streams import chunk_framing, entry, http2_frames, tls_records
 from runtime.streams.chunk_framing import stock_reader
 from runtime.streams.entry import entry_of, put_before
@@ -56,7 +57,7 @@ class FastStreams(Addon):
             "fast_streams",
             bool,
             True,
-            "Give what comes, most of all streamed answers and large requests, a short way past mitmproxy.",
+            "Give what comes, most of all requests and streamed answers, a short way past mitmproxy.",
         )
 
     def configure(self, updated: set[str]) -> None:
@@ -71,6 +72,8 @@ class FastStreams(Addon):
         FastStreams.fits = missing is None
         if missing is not None:
             logger.warning("Answers are streamed the general, slower way, because this version lacks %s", missing)
+        if not known_ways.FIT:
+            logger.warning("Requests take the general, slower way, because this version of mitmproxy is not known")
         switch()
 
     def client_connected(self, client: connection.Client) -> None:

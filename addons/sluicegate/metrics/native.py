@@ -204,7 +204,12 @@ def _streams(snapshot: Snapshot) -> Iterator[Metric]:
     reads = CounterMetricFamily("sluicegate_stream_reads", "Reads of answers on the short way, and what became of them.")
     for result, count in sorted(snapshot.services.stream_reads.items()):
         add_sample(reads, Labels({"result": result}), count)
-    yield from (answers, reads)
+    requests = CounterMetricFamily(
+        "sluicegate_request_ways", "HTTP/1 requests by the way they took, and why they took the general one."
+    )
+    for (way, reason), count in sorted(snapshot.services.request_ways.items()):
+        add_sample(requests, Labels({"way": way, "reason": reason}), count)
+    yield from (answers, reads, requests)
 
 
 def _token_counts(snapshot: Snapshot) -> Iterator[Metric]:

@@ -37,6 +37,7 @@ class MetricsSource(Protocol):
     hook_time: dict[tuple[str, str], list[int]]
     streams: Counter[tuple[str, str]]
     stream_reads: Counter[str]
+    request_ways: Counter[tuple[str, str]]
     keyring: Keyring
     notifier: Any
     telemetry: Any

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy import http
 
-from runtime import hooks_at_once, layers
-from runtime.requests import arriving_bodies
+from runtime import hooks_at_once
+from runtime.requests import addressing, arriving_bodies, whole_requests
 from runtime.requests.arriving_bodies import ArrivingBody
 from runtime.streams import fast_streams
 from runtime.streams.fast_streams import FastStreams
@@ -118,8 +118,9 @@ def play():
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
         for module in (fast_streams, arriving_bodies):
             patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(layers, "note_source", lambda request, client: None)
+        patch.setattr(addressing, "note_source", lambda request, client: None)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams={}, stream_reads={}))
+        patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "fits", True)
         yield run
 

@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.test import tflow
 
 from runtime import layers
+from runtime.requests import addressing, whole_requests
 from runtime.resources import release_memory
 from runtime.streams import paced_answers
 from sluicegate.caching.pacing import PieceTimes, Replay
@@ -88,7 +89,8 @@ def state(monkeypatch):
     found = SimpleNamespace(draining=False, unsent=0)
     transport = SimpleNamespace(get_write_buffer_size=lambda: found.unsent, get_write_buffer_limits=lambda: (0, 100))
     monkeypatch.setattr(paced_answers, "services", lambda: found)
-    monkeypatch.setattr(layers, "note_source", lambda request, client: None)
+    monkeypatch.setattr(addressing, "note_source", lambda request, client: None)
+    monkeypatch.setattr(whole_requests, "count", id)
     monkeypatch.setattr(paced_answers, "connection_handlers", dict)
     monkeypatch.setattr(paced_answers, "client_writer", lambda handler: SimpleNamespace(transport=transport))
     yield found

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from runtime import hooks_at_once, layers
+from runtime import hooks_at_once
 from runtime.patches import PATCHES
-from runtime.requests import arriving_bodies
+from runtime.requests import addressing, arriving_bodies, whole_requests
 from runtime.streams import fast_streams, flow_control
 from runtime.streams.fast_streams import FastStreams
 from sluicegate.calls.answer import AnswerReader
@@ -152,8 +152,9 @@ def wires(tmp_path_factory):
         for module in (fast_streams, flow_control, arriving_bodies):
             patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
         # Whom a client came from is no matter of streams, and would open a policy and a store.
-        patch.setattr(layers, "note_source", lambda request, client: None)
+        patch.setattr(addressing, "note_source", lambda request, client: None)
         patch.setattr(fast_streams, "services", lambda: current["services"])
+        patch.setattr(whole_requests, "count", id)
         patch.setattr(flow_control, "MAX_UNSENT_BYTES", MAX_UNSENT)
         patch.setattr(flow_control, "RESUMED_AT_BYTES", MAX_UNSENT // 4)
         patch.setattr(FastStreams, "fits", True)
