@@ -264,5 +264,5 @@ def is_framed_by_length(request: Request, head: bytes, size_bytes: int) -> bool:
     lowered = head.lower()
     if b"\r\ntransfer-encoding:" in lowered:
         return False
-    said = lowered.count(b"\r\ncontent-length:")
-    return said == lowered.count(b"\r\ncontent-length: %d\r\n" % size_bytes) == 1 or (not said and not size_bytes)
+    lengths = lowered.count(b"\r\ncontent-length:")
+    return lengths == lowered.count(b"\r\ncontent-length: %d\r\n" % size_bytes) == 1 or (not lengths and not size_bytes)

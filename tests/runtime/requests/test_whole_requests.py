@@ -340,8 +340,8 @@ def play(tmp_path_factory):
                             break
                         answered += 1
                         body = b"" if wire.requests.startswith(b"HEAD") else b"answer %d" % answered
-                        told = ANSWER % (len(body), body)
-                        wire.provider.arrive("data", wire.provider_tls.encrypt(told) if wire.provider_tls else told)
+                        reply = ANSWER % (len(body), body)
+                        wire.provider.arrive("data", wire.provider_tls.encrypt(reply) if wire.provider_tls else reply)
                         await settle()
                         if ending == "provider leaves" and number == 0:
                             wire.provider.arrive("eof")
