@@ -60,8 +60,12 @@ class Subject:
 
     def streams(self) -> dict[tuple[str, str], float]:
         """Return how many answers took which way, and why."""
+        return self.ways("streams")
+
+    def ways(self, what: str) -> dict[tuple[str, str], float]:
+        """Return how many ``streams`` or ``request_ways`` there were, by way and reason."""
         text = self.gateway.admin("/metrics").body.decode()
-        found = re.findall(r'sluicegate_streams_total\{way="(\w+)",reason="(\w*)"\} (\S+)', text)
+        found = re.findall(rf'sluicegate_{what}_total\{{way="(\w+)",reason="(\w*)"\}} (\S+)', text)
         return {(way, reason): float(n) for way, reason, n in found}
 
     def memory(self) -> float:
@@ -220,7 +224,7 @@ REQUEST = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\ncontent-ty
     ("framing", "pieces", "carried"), [(CHUNKED, [*map(chunk, sse()), END], 6), (WITH_LENGTH, sse(), 5)], ids=["chunked", "length"]
 )
 def test_each_piece_goes_on_at_once_framed_as_it_came_and_the_connection_is_kept(subject, framing, pieces, carried):
-    body, before, streams = ask(stream=True), subject.reads(), subject.streams()
+    body, before, streams, requests = ask(stream=True), subject.reads(), subject.streams(), subject.ways("request_ways")
     with subject.gateway.raw() as conn:
         for _ in range(3):
             subject.provider.script = steps = StepByStep(framing, pieces)
@@ -233,6 +237,9 @@ def test_each_piece_goes_on_at_once_framed_as_it_came_and_the_connection_is_kept
     assert reads.get("rest", 0) - before.get("rest", 0) == (3 if subject.is_fast else 0)
     assert subject.streams()[way] - streams.get(way, 0) == 3
     assert set(subject.streams()) == {way}
+    # The first one has to open the provider's connection.
+    straight = subject.ways("request_ways").get(("fast", ""), 0) - requests.get(("fast", ""), 0)
+    assert straight == (2 if subject.is_fast else 0)
 
 
 def test_the_answer_to_a_large_request_takes_the_same_way(subject):
