@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mitmproxy.proxy.server import ConnectionHandler
 
-from runtime import hooks_at_once, layers
-from runtime.requests import arriving_bodies
+from runtime import hooks_at_once
+from runtime.requests import addressing, arriving_bodies, whole_requests
 from runtime.streams import entry, fast_streams
 from runtime.streams.entry import MAX_EVENT_BYTES, Entry
 from runtime.streams.fast_streams import FastStreams
@@ -72,7 +72,8 @@ def play(monkeypatch):
 
     monkeypatch.setattr(FastStreams, "is_on", True)
     monkeypatch.setattr(hooks_at_once, "dispatch", [Dispatch()])
-    monkeypatch.setattr(layers, "note_source", lambda request, client: None)
+    monkeypatch.setattr(addressing, "note_source", lambda request, client: None)
+    monkeypatch.setattr(whole_requests, "count", id)
     monkeypatch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams={("general", "off"): 0}, stream_reads={}))
     return lambda then: asyncio.run(scene(then))
 
