@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from proving import agents, history, load
+from proving import agents, fleet_cost, history, load, steps
 from proving.figures import Figure, middle, percentile
 from proving.load import Route, require_no_errors
 from proving.proxies import RELAYED_MODEL, ROUTES, STREAMING, Proxies, seconds_to_start
+from support import postgres
 
 KB = 1000
 
@@ -143,6 +144,10 @@ class Run:
             addons = {a: round(statistics.median(us), 1) for a, us in per.items()}
             shown = dict(sorted(((a, us) for a, us in addons.items() if us >= 0.5), key=lambda kv: -kv[1]))
             self.add(Figure("hooks", f"CPU in all our hooks, {size // KB} KB", median, "us", spread, reach, detail=shown))
+
+    def bytecodes(self) -> None:
+        """Count the bytecodes of a call in the event loop's thread, by whose code it is: the same on any machine."""
+        steps.measure(self)
 
     def kept_answers(self) -> None:
         """Measure CPU time in our hooks where answers are kept: of a call that gets one, and what looking adds to one that does not."""
@@ -276,6 +281,17 @@ class Run:
             )
         )
 
+    def fleet(self) -> None:
+        """Measure what a call costs more where limits are shared by a PostgreSQL."""
+        if self.size.quick:
+            return
+        figures = fleet_cost.measure(self.proxies, self.size.rounds, 800, self.progress)
+        if not figures:
+            self.notes.append(f"fleet: {postgres.missing()}")
+            return
+        self.versions["PostgreSQL"] = postgres.server_version()
+        self.add(*figures)
+
     # -- memory, start, queries ---------------------------------------------------------------------------------------
 
     def memory(self) -> None:
@@ -358,6 +374,7 @@ class Spec(NamedTuple):
 PARTS: dict[str, Spec] = {
     "throughput": Spec(Run.throughput, 160, "calls a second and CPU per call, against stock mitmdump"),
     "hooks": Spec(Run.hooks, 15, "CPU in all our hooks, by addon"),
+    "bytecodes": Spec(Run.bytecodes, 15, "bytecodes that a call runs, by whose code it is; the same on a busy machine"),
     "kept_answers": Spec(Run.kept_answers, 15, "CPU in our hooks where answers are kept"),
     "first_byte": Spec(Run.first_byte, 10, "what is added to the first byte of a lone stream"),
     "relayed": Spec(Run.relayed, 35, "what a call costs more that may be tried again"),
@@ -365,6 +382,7 @@ PARTS: dict[str, Spec] = {
     "many_streams": Spec(Run.many_streams, 45, "first bytes and gaps of 200 live streams"),
     "stream_memory": Spec(Run.stream_memory, 15, "memory of a live stream"),
     "capacity": Spec(Run.capacity, 35, "how many live streams one process carries"),
+    "fleet": Spec(Run.fleet, 50, "what a call costs more where limits are shared by a PostgreSQL"),
     "memory": Spec(Run.memory, 120, "growth over 60,000 calls, and on one HTTP/2 connection"),
     "start": Spec(Run.start, 10, "from the command to listening"),
     "queries": Spec(Run.queries, 90, "usage and logs on 1,000,000 calls"),

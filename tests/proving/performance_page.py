@@ -8,14 +8,14 @@ writes them anew, as ``scripts/bench --write-docs`` does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from proving import peers, performance_chart, results
 from proving.bench_parts import PARTS
 from proving.figures import Figure
 from proving.peer_cells import CELLS_AT_LENGTH, LIVE_AT_LENGTH, OURS, REACH, WITH_WORKERS, Cell, calls_figure, cpu_figure
-from proving.performance_answer import NONE, ahead, answer, missed, peer_part
+from proving.performance_answer import NONE, ahead, answer, figure, missed, peer_part
 from proving.performance_words import (
     THEIRS,
     date,
@@ -66,6 +66,7 @@ OTHERS: dict[str, str] = {
     "first_byte": "",
     "relayed": "",
     "many_streams": "",
+    "fleet": "",
     "stream_memory": "",
     "memory": "memory: ",
     "start": "",
@@ -88,13 +89,39 @@ def other_figures(found: Results) -> str:
 
 
 def where(found: Results) -> str:
-    """Return what of the hooks' time each addon takes."""
-    rows = []
-    sizes = [f for f in found.get("hooks", NONE).figures if f.what.startswith("CPU in all our hooks")]
-    names = sorted({name for f in sizes for name, us in f.detail.items() if us >= 5}, key=lambda n: -sizes[0].detail.get(n, 0))
-    for name in names:
-        rows.append([f"`{name}`", *(number(round(f.detail[name])) if name in f.detail else "" for f in sizes)])
-    return table(["addon", *(f"us at {f.what.rpartition(', ')[2]}" for f in sizes)], rows)
+    """Return by whose code a call's bytecodes are run, and what of the hooks' time each addon takes."""
+    shown = found.get("bytecodes", NONE).figures
+    columns = {f.what.removeprefix("bytecodes of a call, "): _of_the_core_in_one(f.detail) for f in shown}
+    names = sorted(
+        {name for column in columns.values() for name in column}, key=lambda n: -max(c.get(n, 0) for c in columns.values())
+    )
+    rows = [["all", *(number(f.value) for f in shown)]]
+    rows += [[WHOSE.get(name, name), *(number(c[name]) if name in c else "" for c in columns.values())] for name in names]
+    text = table(["bytecodes of a call", *columns], rows) if shown else ""
+    hooks = figure(found, "hooks", "CPU in all our hooks, 20 KB")
+    if hooks:
+        addons = [f"`{name}` {number(round(us))}" for name, us in hooks.detail.items() if us >= 5]
+        text += f"\nOf the hooks' {number(hooks.value)} us at 20 KB: {', '.join(addons)}, all others less than 5.\n"
+    return text
+
+
+WHOSE = {
+    "core": "sluicegate's core (`sluicegate/`): limits, readers of requests and answers, records",
+    "runtime": "sluicegate's way through mitmproxy (`runtime/`)",
+    "addons": "sluicegate's addons",
+    "asyncio": "asyncio",
+    "h11": "h11",
+    "other": "the rest of Python and libraries",
+}
+
+
+def _of_the_core_in_one(detail: Mapping[str, float]) -> dict[str, float]:
+    """Return the bytecodes by whose code it is, all packages of the core as one."""
+    found: dict[str, float] = {}
+    for name, count in detail.items():
+        whose = name.partition(":")[0]
+        found[whose] = found.get(whose, 0) + count
+    return found
 
 
 def with_anthropic(found: Results) -> str:

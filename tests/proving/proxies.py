@@ -174,9 +174,9 @@ class Proxies:
             found = replace(found, workers=tuple(workers))
         return ProxyProcess(name, gateway.process.pid, {route: found}, gateway)
 
-    def stock(self, name: str, route: str, what: str = "") -> ProxyProcess:
-        """Start unmodified mitmdump, passing everything through; or with the script that makes it stream."""
-        folder = self.folder / f"{name}-{route}{what}".replace(" ", "-")
+    def stock(self, name: str, route: str, what: str = "", *scripts: Path) -> ProxyProcess:
+        """Start unmodified mitmdump, passing everything through; or with the script that makes it stream, and with others."""
+        folder = self.stock_folder(name, route, what)
         folder.mkdir()
         port = free_port()
         command = [str(BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "--listen-port", str(port)]
@@ -187,12 +187,18 @@ class Proxies:
             command += ["--set", f"ssl_verify_upstream_trusted_ca={self.ca}"]
         if name == STREAMING:
             command += ["-s", str(Path(__file__).with_name("streaming.py"))]
+        for script in scripts:
+            command += ["-s", str(script)]
         process = ForkedGateway(command, os.environ, folder) if self.forked else subprocess.Popen(command)
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
         ca = folder / "mitmproxy-ca-cert.pem"
         eventually(lambda: listening(port) and ca.exists(), 30)
         return ProxyProcess(name, process.pid, {route: self.route(route, port, "localhost", ca, self.tls_port)})
+
+    def stock_folder(self, name: str, route: str, what: str = "") -> Path:
+        """Return the folder that a stock mitmdump has its CA in."""
+        return self.folder / f"{name}-{route}{what}".replace(" ", "-")
 
     def route(self, route: str, port: int, host: str, ca: Path, host_port: int = 443) -> Route:
         """Return the route for a client."""

@@ -31,7 +31,7 @@ def figures(is_long, tmp_path_factory):
 @pytest.mark.proving
 def test_every_part_yields_its_figures(figures):
     groups = {f["group"] for f in figures.values()}
-    assert groups == {"throughput", "hooks", "streams", "relayed", "memory", "start", "queries"}
+    assert groups == {"throughput", "hooks", "bytecodes", "streams", "relayed", "memory", "start", "queries"}
     assert set(bench.PARTS) == groups - {"streams"} | {
         "kept_answers",
         "first_byte",
@@ -39,9 +39,13 @@ def test_every_part_yields_its_figures(figures):
         "many_streams",
         "stream_memory",
         "capacity",
+        "fleet",
     }
     assert all(f["value"] == f["value"] for f in figures.values())
     assert {f["unit"] for f in figures.values() if f["group"] == "hooks"} == {"us"}
+    bytecodes = figures["bytecodes of a call, sluicegate: 20 KB, plain"]
+    assert {"mitmproxy", "runtime", "addons", "asyncio", "core: limits", "core: calls"} < set(bytecodes["detail"])
+    assert 15_000 < bytecodes["value"] < 60_000
     addons = figures["CPU in all our hooks, 20 KB"]["detail"]
     assert {"Identity", "Meter", "Budget", "Audit"} <= {name.capitalize() for name in addons}
 
