@@ -5,7 +5,7 @@ from __future__ import annotations
 from proving import peers
 from proving.figures import Figure
 from proving.peer_cells import OURS, REACH, WITH_WORKERS, calls_figure, cpu_figure
-from proving.performance_words import later, number, sentence_of, table, target
+from proving.performance_words import THEIRS, later, number, sentence_of
 from proving.proxies import WORKERS
 from proving.results import Part, Results
 
@@ -116,20 +116,23 @@ def ahead(found: Results) -> str:
     return "; ".join(said) + "." if said else "not measured."
 
 
-def targets(found: Results) -> list[Figure]:
-    """Return all figures that have a target, of the queries the slowest."""
-    with_target = [f for name, part in found.items() if name != "queries" for f in part.figures if f.reach is not None]
-    asked = [f for f in found.get("queries", NONE).figures if f.reach is not None]
-    return [*with_target, *sorted(asked, key=lambda f: -f.value)[:1]]
+def targets(found: Results) -> dict[str, list[Figure]]:
+    """Return the figures that have a target, by the part that measured them; of the queries the slowest."""
+    with_target = {name: [f for f in part.figures if f.reach is not None] for name, part in found.items()}
+    if "queries" in with_target:
+        with_target["queries"] = sorted(with_target["queries"], key=lambda f: -f.value)[:1]
+    return {name: figures for name, figures in with_target.items() if figures}
 
 
 def _targets(found: Results) -> str:
     with_target = targets(found)
-    over = sum(f.verdict == "reached" for f in with_target)
-    return f"**Targets**: {over} of {len(with_target)} are reached; the others are [below](#targets-that-are-missed)."
+    count = sum(map(len, with_target.values()))
+    missed = {name: sum(f.verdict == "NOT reached" for f in figures) for name, figures in with_target.items()}
+    said = [f"{n} of {len(with_target[name])} {_against(name)}" for name, n in missed.items() if n]
+    text = f"**Targets**: {count - sum(missed.values())} of {count} are reached"
+    return f"{text}. Missed are {', '.join(said)}; the tables mark them." if said else f"{text}."
 
 
-def missed(found: Results) -> str:
-    """Return the targets that are missed."""
-    rows = [[f.what, f"{number(f.value)} {f.unit}", f.spread, target(f)] for f in targets(found) if f.verdict == "NOT reached"]
-    return table(["figure", "value", "quartiles", "target"], rows) if rows else "None.\n"
+def _against(part: str) -> str:
+    name = part.removeprefix(peers.part(""))
+    return f"of `{part}`" if name == part else f"against {THEIRS[name]}"

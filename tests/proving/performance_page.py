@@ -15,7 +15,7 @@ from proving import peers, performance_chart, results
 from proving.bench_parts import PARTS
 from proving.figures import Figure
 from proving.peer_cells import CELLS_AT_LENGTH, LIVE_AT_LENGTH, OURS, REACH, WITH_WORKERS, Cell, calls_figure, cpu_figure
-from proving.performance_answer import NONE, ahead, answer, figure, missed, peer_part
+from proving.performance_answer import NONE, ahead, answer, figure, peer_part
 from proving.performance_words import (
     THEIRS,
     date,
@@ -54,9 +54,7 @@ def against_stock(found: Results) -> str:
             what = f.what.partition(": ")[2]
             rate = found["agents"].figure(f.what.replace("CPU per call", "calls per second"))
             times = [milliseconds(str(f.detail[name]).removesuffix(" us")) for name in (OURS, STREAMING)]
-            rows.append(
-                [one_of(what.replace("an agent's ", "")) + ", each written by itself", *times, number(f.value), ratio(rate)]
-            )
+            rows.append([one_of(what.replace("an agent's ", "")) + ", one by one", *times, number(f.value), ratio(rate)])
     return table(["load", "ms of processor time a call", "stock", "ours / stock", "calls a second, ours / stock"], rows)
 
 
@@ -79,6 +77,8 @@ def other_figures(found: Results) -> str:
     rows = []
     for name, before in OTHERS.items():
         for f in found.get(name, NONE).figures:
+            if f.what.startswith("messages to the store"):
+                continue
             what = (before + f.what).replace(OURS, "sluicegate")
             rows.append([what, f"{number(f.value)} {f.unit}", f.spread, target(f) + reached(f)])
     asked = sorted((f for f in found.get("queries", NONE).figures if f.reach is not None), key=lambda f: -f.value)
@@ -92,11 +92,8 @@ def where(found: Results) -> str:
     """Return by whose code a call's bytecodes are run, and what of the hooks' time each addon takes."""
     shown = found.get("bytecodes", NONE).figures
     columns = {f.what.removeprefix("bytecodes of a call, "): _of_the_core_in_one(f.detail) for f in shown}
-    names = sorted(
-        {name for column in columns.values() for name in column}, key=lambda n: -max(c.get(n, 0) for c in columns.values())
-    )
     rows = [["all", *(number(f.value) for f in shown)]]
-    rows += [[WHOSE.get(name, name), *(number(c[name]) if name in c else "" for c in columns.values())] for name in names]
+    rows += [[words, *(number(c[name]) if name in c else "" for c in columns.values())] for name, words in WHOSE.items()]
     text = table(["bytecodes of a call", *columns], rows) if shown else ""
     hooks = figure(found, "hooks", "CPU in all our hooks, 20 KB")
     if hooks:
@@ -106,12 +103,13 @@ def where(found: Results) -> str:
 
 
 WHOSE = {
-    "core": "sluicegate's core (`sluicegate/`): limits, readers of requests and answers, records",
-    "runtime": "sluicegate's way through mitmproxy (`runtime/`)",
-    "addons": "sluicegate's addons",
+    "core": "sluicegate's core, `sluicegate/`",
+    "runtime": "its way through mitmproxy, `runtime/`",
+    "addons": "its addons",
+    "mitmproxy": "mitmproxy",
     "asyncio": "asyncio",
     "h11": "h11",
-    "other": "the rest of Python and libraries",
+    "other": "the rest",
 }
 
 
@@ -219,28 +217,30 @@ def described(part: Part) -> str:
     load = f", load {m['load_before']:g} before and {m['load_after']:g} after" if m.get("load_before") is not None else ""
     versions = ", ".join(f"{THEIRS.get(name, name)} {version}" for name, version in m["versions"].items() if name != "stock")
     built = f"Python {python['version']}, {python['built']}"
-    loop = f" (fixed loop {python['loop_ms']:g} ms)" if python.get("loop_ms") else ""
+    loop = f" (fixed loop {python['loop_ms']:.0f} ms)" if python.get("loop_ms") else ""
     form = "" if m["form"] == "full" else f", {m['form']} form"
-    return f"{date(m['at'])}{form}: {m['cores']} cores of {m['processor']}{load}; {built}{loop}; {versions}; {m['rounds']} rounds"
+    rounds = f"; {m['rounds']} rounds" if m.get("rounds") else ""
+    return f"{date(m['at'])}{form}: {m['cores']} cores of {m['processor']}{load}; {built}{loop}; {versions}{rounds}"
 
 
 def measured(found: Results) -> str:
-    """Return a line for each day and machine on which parts were measured."""
-    groups: dict[str, list[str]] = {}
-    loads: dict[str, list[float]] = {}
+    """Return a line for each day and machine on which parts were measured, the latest first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    loads: dict[tuple[str, str], list[float]] = {}
     for name in (*PARTS, *map(peers.part, peers.NAMES)):
         if (part := found.get(name)) is None:
             continue
         m = part.measured
-        what = described(Part(m | {"load_before": None, "rounds": 0, "at": m["at"][:10] + "T00:00:00Z"})).removesuffix("; 0 rounds")
-        groups.setdefault(what, []).append(name.removeprefix("peer "))
-        loads.setdefault(what, []).extend(m[at] for at in ("load_before", "load_after") if m.get(at) is not None)
-    rows = [[what, _range(loads[what]), ", ".join(f"`{n}`" for n in names)] for what, names in groups.items()]
+        of = m["at"][:10], described(Part(m | {"load_before": None, "rounds": None}))
+        groups.setdefault(of, []).append(name.removeprefix(peers.part("")))
+        loads.setdefault(of, []).extend(m[at] for at in ("load_before", "load_after") if m.get(at) is not None)
+    rows = [[of[1], _range(loads[of]), ", ".join(f"`{n}`" for n in groups[of])] for of in sorted(groups, reverse=True)]
     return table(["measured on", "load", "parts"], rows)
 
 
 def _range(values: list[float]) -> str:
-    return f"{min(values):g} to {max(values):g}" if values else "unknown"
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    return "unknown" if not values else f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def speed(found: Results) -> str:
@@ -263,7 +263,6 @@ def speed(found: Results) -> str:
 
 SECTIONS: dict[str, Callable[[Results], str]] = {
     "answer": answer,
-    "missed": missed,
     "stock": against_stock,
     "others": other_figures,
     "where": where,

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 LOADS: dict[str, tuple[int, str]] = {
     "20 KB, plain": (20_000, ""),
     "20 KB, 26 events in one burst": (20_000, "events=21&burst=1"),
-    "150 KB, plain": (150_000, ""),
 }
 """By name, the request's bytes and what the provider is told."""
 
@@ -52,8 +51,8 @@ def measure(run: Run) -> None:
     if not run.size.quick:
         stock = run.proxies.stock(STREAMING, "base", "bytecodes", script)
         folders["stock"] = stock, run.proxies.stock_folder(STREAMING, "base", "bytecodes")
-    for name, (size, query) in list(LOADS.items())[: 1 if run.size.quick else None]:
-        for who, (proxy, folder) in folders.items():
+    for who, (proxy, folder) in folders.items():
+        for name, (size, query) in list(LOADS.items())[: 1 if run.size.quick else None]:
             run.progress(f"bytecodes: {name}: {who}")
             run.proxies.answer_every(query)
             counted = count(proxy, folder, size, is_stream=bool(query))
