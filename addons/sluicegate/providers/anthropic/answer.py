@@ -15,14 +15,27 @@ from sluicegate.providers.answers.usage_reader import (
     json_text,
     parse_count,
     parse_cut_object,
+    parse_json,
 )
-from sluicegate.providers.anthropic.usage import Ending, Fields, has_invalid_count, has_output_before_last, merge, read_usage
+from sluicegate.providers.anthropic.usage import (
+    Ending,
+    Fields,
+    has_invalid_count,
+    has_output_before_last,
+    merge,
+    merged_with,
+    read_usage,
+    web_searches,
+)
 from sluicegate.values import Usage
 
 _TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
 """Reasons to stop before the model was done. A ``pause_turn`` is not one: such calls use no more than that."""
 
 _DELTA_HEAD = b"event: content_block_delta\ndata: "
+
+_STOPS = (b'{"type":"message_stop"}', b'{"type": "message_stop"}')
+"""The event that ends a stream, as most servers write it."""
 
 _DELTA_STRINGS = {
     "text_delta": "text",
@@ -38,20 +51,22 @@ class MessagesUsage(UsageReader):
 
     run_mark = _DELTA_HEAD
 
+    _model: str | None = None
+    _stop_reason: str | None = None
+    _is_counted = False
+    """Whether an output count came after the last piece of content, so that it covers all of it."""
+    _counted_output = 0
+    _attempts_with_output: tuple[bool, ...] = ()
+    """For each attempt that another model took over from, whether it had delivered any output."""
+    _written_at_fallback = 0
+    _thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
+    _searches = 0
+    """Web searches whose results have come; one that failed is free."""
+
     def __init__(self) -> None:
         super().__init__()
-        self._reports: list[Fields] = []
-        self._model: str | None = None
-        self._stop_reason: str | None = None
-        self._is_counted = False
-        """Whether an output count came after the last piece of content, so that it covers all of it."""
-        self._counted_output = 0
-        self._attempts_with_output: list[bool] = []
-        """For each attempt that another model took over from, whether it had delivered any output."""
-        self._written_at_fallback = 0
-        self._thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
-        self._searches = 0
-        """Web searches whose results have come; one that failed is free."""
+        self._fields: Fields = {}
+        """What all usage objects that were seen say together."""
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
 
@@ -69,7 +84,10 @@ class MessagesUsage(UsageReader):
             self._is_counted = False
             self.defer(data)
             return
-        if event in ("ping", "content_block_stop") and b'"usage"' not in data:
+        if event in ("ping", "content_block_stop") and data.find(b'"usage"') < 0:
+            return
+        if event == "message_stop" and data in _STOPS:
+            self.finished, self._is_judged = True, False
             return
         value = _parse(data)
         if not isinstance(value, dict):
@@ -98,8 +116,8 @@ class MessagesUsage(UsageReader):
             self._note_stop(delta.get("stop_reason"))
         # Some gateways put it elsewhere than the provider does.
         for place in (value, message, delta):
-            if isinstance(place, dict):
-                self._report(place.get("usage"), is_start=kind == "message_start")
+            if isinstance(place, dict) and (usage := place.get("usage")) is not None:
+                self._report(usage, is_start=kind == "message_start")
 
     def _note_content(self, value: dict[str, Any], data: bytes) -> None:
         self._is_counted = False
@@ -129,7 +147,7 @@ class MessagesUsage(UsageReader):
             if isinstance(block, dict):
                 self._measure_block(block, None)
         # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
-        self._attempts_with_output.clear()
+        self._attempts_with_output = ()
         usage = value.get("usage")
         self._report(usage, is_start=not is_whole)
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
@@ -149,13 +167,11 @@ class MessagesUsage(UsageReader):
         """Note a usage object. The output count of the start is a placeholder."""
         if not isinstance(usage, dict):
             return
-        self._reports.append(usage)
-        # Streams have three; whoever sends thousands is not worth keeping them all.
-        if len(self._reports) > 16:
-            self._reports = [merge(self._reports)]
-        if is_start or usage.get("output_tokens") is None:
+        self._fields = merged_with(self._fields, usage)
+        written = usage.get("output_tokens")
+        if is_start or written is None:
             return
-        count = parse_count(usage["output_tokens"])
+        count = parse_count(written)
         if count is None:
             self._is_counted = False
         # A zero after output is a field that the upstream does not fill, unless its iterations say what there was.
@@ -164,31 +180,37 @@ class MessagesUsage(UsageReader):
 
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""
-        was_refused = self._stop_reason == "refusal"
-        fields = merge(self._reports)
-        if was_refused and not self._written() and not has_output_before_last(fields):
+        fields = self._fields
+        if self._stop_reason == "refusal" and not self._written() and not has_output_before_last(fields):
             # Refused before any output: nothing is billed, whatever the usage says.
             self.usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
             return
         self.is_unbilled = False
-        self.output_tokens = self._counted_output if self.finished and self._is_counted else None
-        if self.output_tokens is not None:
+        self.output_tokens = output = self._counted_output if self.finished and self._is_counted else None
+        if output is not None and fields.get("output_tokens") is not output:
             # Also a zero: what stood at the start was a placeholder.
-            fields["output_tokens"] = self.output_tokens
+            fields = fields | {"output_tokens": output}
         self.is_invalid = has_invalid_count(fields)
-        outputs = (*self._attempts_with_output, self._written() > self._written_at_fallback) if self._attempts_with_output else ()
-        usage = read_usage(fields, self._model, Ending(was_refused, outputs))
+        self.usage, self.is_final = None, False
         # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or never
         # will be.
-        is_filled = "input_tokens" in fields and (usage.prompt_tokens or self.output_tokens)
-        self.usage = usage if is_filled and not self.is_invalid else None
-        self.is_final = self._usage is not None and self.output_tokens is not None
+        if self.is_invalid or "input_tokens" not in fields:
+            return
+        usage = read_usage(fields, self._model, self._ending() if "iterations" in fields else None)
+        if output or usage.prompt_tokens:
+            self.usage, self.is_final = usage, output is not None
+
+    def _ending(self) -> Ending:
+        """Return what the content says about the attempts."""
+        attempts = self._attempts_with_output
+        has_output = (*attempts, self._written() > self._written_at_fallback) if attempts else ()
+        return Ending(self._stop_reason == "refusal", has_output)
 
     def tool_requests(self) -> ToolRequests:
         """Return the web searches: as reported, or more if more results have come than were reported by then."""
         self.catch_up()
         self._decode_pending(self._pending_bytes)
-        reported = read_usage(merge(self._reports), None).web_search_requests
+        reported = web_searches(self._fields)
         return ToolRequests(max(reported, self._searches) if not self.is_unbilled else 0)
 
     def _written(self) -> int:
@@ -271,7 +293,7 @@ class MessagesUsage(UsageReader):
 
     def _note_fallback(self, block: dict[str, Any]) -> None:
         """Note that another model takes over: its content follows, and what there is was the model's before it."""
-        self._attempts_with_output.append(self._written() > self._written_at_fallback)
+        self._attempts_with_output += (self._written() > self._written_at_fallback,)
         self._written_at_fallback = self._delivered.characters + self._thoughts
         target = block.get("to")
         self._note_model(target.get("model") if isinstance(target, dict) else None)
@@ -285,7 +307,7 @@ class MessagesUsage(UsageReader):
 
 def _parse(data: bytes) -> Any:
     """Return an event or answer. A usage that stands twice in it is read as two that came one after the other."""
-    return parse_report(data, "usage", _join_usages)
+    return parse_json(data) if data.count(b'"usage"') < 2 else parse_report(data, "usage", _join_usages)
 
 
 def _join_usages(values: Sequence[Any]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.providers.anthropic.answer import MessagesUsage
-from sluicegate.providers.anthropic.usage import merge
 
 _METRICS = "amazon-bedrock-invocationMetrics"
 
@@ -33,6 +32,6 @@ class BedrockUsage(MessagesUsage):
         if not self._is_counted:
             # The model's own count of its output has not come.
             self._report(counts)
-        elif not any(merge(self._reports).get(name) for name in counts if name != "output_tokens"):
+        elif not any(self._fields.get(name) for name in counts if name != "output_tokens"):
             # Nor has any of its input.
             self._report(counts | {"output_tokens": None})
