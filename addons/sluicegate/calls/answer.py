@@ -23,6 +23,9 @@ MAX_JSON_BYTES = 64 << 20
 _MAX_HEAD_BYTES = 4096
 """Bytes of blank lines that may stand before what tells an event stream from JSON; after that its label decides."""
 
+_USUAL_FIELDS = (b"event: ", b"data: ")
+"""How nearly every event stream begins."""
+
 _FIELDS = (b"event:", b"data:", b"id:", b"retry:")
 
 
@@ -62,24 +65,26 @@ class Answer(msgspec.Struct):
 class AnswerReader:
     """Reads one answer, chunk by chunk. ``content_encoding`` and ``content_type`` are its headers' values."""
 
+    on_start: Callable[[Usage], None] | None = None
+    """Called once with the first usage that a stream reports, long before its end."""
+    _is_undecided = True
+    """Whether the bytes so far do not tell an event stream from JSON."""
+    _is_guess = False
+    """Whether it is read as a stream for its label alone, and no event has been found in it."""
+    _is_damaged = False
+    """Whether a frame of it had a wrong checksum; what came before is read."""
+    _sse: SseParser | JsonListParser | EventStreamText | None = None
+
     def __init__(self, reader: UsageReader, content_encoding: str, content_type: str) -> None:
         self.reader = reader
-        self.on_start: Callable[[Usage], None] | None = None
-        """Called once with the first usage that a stream reports, long before its end."""
-        self._decoder = ContentDecoder(content_encoding)
-        self._is_encoded = bool(content_encoding)
-        self._is_labelled_stream = "event-stream" in content_type.lower()
-        self._is_undecided = True
-        """Whether the bytes so far do not tell an event stream from JSON."""
-        self._is_guess = False
-        """Whether it is read as a stream for its label alone, and no event has been found in it."""
-        self._sse: SseParser | JsonListParser | EventStreamText | None = None
+        label = content_type.lower()
+        # We ask upstream for no encoding.
+        self._decoder = ContentDecoder(content_encoding) if content_encoding else None
+        self._is_broken = self._decoder is not None and not self._decoder.readable
+        self._is_labelled_stream = "event-stream" in label
         self._body = bytearray()
-        if CONTENT_TYPE in content_type.lower():
+        if CONTENT_TYPE in label:
             self._sse, self._is_undecided = EventStreamText(), False
-        self._is_broken = not self._decoder.readable
-        self._is_damaged = False
-        """Whether a frame of it had a wrong checksum; what came before is read."""
 
     @property
     def is_plain(self) -> bool:
@@ -91,8 +96,8 @@ class AnswerReader:
         if self._is_broken or self._is_damaged or not chunk:
             return
         try:
-            # The usual case first: we ask upstream for no encoding, and most chunks are content of a stream.
-            plain = self._decoder.feed(chunk) if self._is_encoded else chunk
+            # The usual case first: most chunks are content of a stream.
+            plain = self._decoder.feed(chunk) if self._decoder is not None else chunk
             if self._sse is None:
                 plain = self._begin(plain)
             if self._sse is not None and (text := self._sse.complete(plain)) and not self.reader.skim(text):
@@ -107,6 +112,9 @@ class AnswerReader:
 
     def _begin(self, plain: bytes) -> bytes:
         """Keep the beginning until it tells an event stream from JSON, and then all of the JSON; return the stream's beginning."""
+        if self._is_undecided and not self._body and plain.startswith(_USUAL_FIELDS):
+            self._sse, self._is_undecided = SseParser(has_begun=True), False
+            return plain
         self._body += plain
         if self._is_undecided and (is_stream := begins_stream(self._body[:_MAX_HEAD_BYTES])) is not None:
             self._decide(is_stream)
@@ -153,7 +161,7 @@ class AnswerReader:
 
     def finish(self) -> Answer:
         """Return what was read, once the answer has ended, however it did."""
-        if self._is_broken or not self._decoder.readable:
+        if self._is_broken or (self._decoder is not None and not self._decoder.readable):
             return Answer(is_readable=False)
         if self._is_undecided:
             self._guess()

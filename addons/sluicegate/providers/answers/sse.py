@@ -15,13 +15,14 @@ _BOM = b"\xef\xbb\xbf"
 class SseParser:
     """An incremental parser: ``feed`` returns the events that a chunk completes, ``flush`` the one left at the end."""
 
-    def __init__(self) -> None:
+    _ended_with_cr = _gave_up = False
+
+    def __init__(self, has_begun: bool = False) -> None:
+        """``has_begun`` says that what comes first is known not to be a byte order mark."""
         self._rest = bytearray()
         """What has come of the event that is not yet complete, its lines ended by plain line feeds."""
-        self._started = self._ended_with_cr = False
-        self._gave_up = False
-        self._is_between_events = False
-        """Whether all that has come were whole events."""
+        self._started = self._is_between_events = has_begun
+        # The latter: whether all that has come were whole events.
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that end in this chunk."""
@@ -65,7 +66,7 @@ class SseParser:
 
     def flush(self) -> list[Event]:
         """Return an event whose closing blank line never came."""
-        return events_of(self.remainder())
+        return events_of(self.remainder()) if self._rest else []
 
     def remainder(self) -> bytes:
         """Return the text of an event whose closing blank line never came, and forget it."""
@@ -115,11 +116,15 @@ def runs_of(text: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
 def _end_of_run(text: bytes, begin: int, head: bytes) -> int:
     """Return where the events in a row end of which the first begins with this head; its begin if it has more lines."""
     joint = b"\n\n" + head
-    end = text.find(b"\n", begin + len(head))
+    size = len(joint)
+    end = text.find(b"\n", begin + size - 2)
     while text.startswith(joint, end):
-        begin = end + 2
-        end = text.find(b"\n", end + len(joint))
-    return end + 2 if text.startswith(b"\n\n", end) else begin
+        end = text.find(b"\n", end + size)
+    if text.startswith(b"\n\n", end):
+        return end + 2
+    # The last one has more lines.
+    last = text.rfind(joint, begin, end)
+    return begin if last < 0 else last + 2
 
 
 def events_of(text: bytes) -> list[Event]:

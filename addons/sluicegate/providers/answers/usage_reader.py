@@ -6,6 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections import deque
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -224,7 +225,12 @@ def _values_of(text: bytes) -> list[Any]:
 
 def is_finish_reason(reason: str) -> bool:
     """Return whether a text is a word by which an answer may end."""
-    return len(reason) <= MAX_FINISH_REASON_CHARS and reason.isascii() and reason.replace("_", "").replace("-", "").isalpha()
+    return len(reason) <= MAX_FINISH_REASON_CHARS and _is_word(reason)
+
+
+@lru_cache(maxsize=64)
+def _is_word(reason: str) -> bool:
+    return reason.isascii() and reason.replace("_", "").replace("-", "").isalpha()
 
 
 def parse_count(value: Any) -> int | None:

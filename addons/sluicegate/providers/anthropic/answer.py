@@ -9,14 +9,13 @@ from sluicegate.providers.answers.reported_counts import parse_report
 from sluicegate.providers.answers.sse import is_run
 from sluicegate.providers.answers.usage_reader import (
     CUT_SHORT,
-    MAX_COUNT,
     ToolRequests,
-    UsageReader,
-    json_text,
     parse_count,
     parse_cut_object,
     parse_json,
 )
+from sluicegate.providers.anthropic.content import MessagesContent
+from sluicegate.providers.anthropic.plain_events import BlockStart, MessageStart, PlainEvent, PlainUsage, plain_event
 from sluicegate.providers.anthropic.usage import (
     Ending,
     Fields,
@@ -37,16 +36,8 @@ _DELTA_HEAD = b"event: content_block_delta\ndata: "
 _STOPS = (b'{"type":"message_stop"}', b'{"type": "message_stop"}')
 """The event that ends a stream, as most servers write it."""
 
-_DELTA_STRINGS = {
-    "text_delta": "text",
-    "thinking_delta": "thinking",
-    "input_json_delta": "partial_json",
-    "compaction_delta": "content",
-}
-"""The string that each kind of delta carries. Signatures and citations are measured by rules of their own."""
 
-
-class MessagesUsage(UsageReader):
+class MessagesUsage(MessagesContent):
     """Usage of one Messages answer. It is judged on all usage objects that were seen, whenever it is asked for."""
 
     run_mark = _DELTA_HEAD
@@ -56,19 +47,13 @@ class MessagesUsage(UsageReader):
     _is_counted = False
     """Whether an output count came after the last piece of content, so that it covers all of it."""
     _counted_output = 0
-    _attempts_with_output: tuple[bool, ...] = ()
-    """For each attempt that another model took over from, whether it had delivered any output."""
-    _written_at_fallback = 0
-    _thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
-    _searches = 0
-    """Web searches whose results have come; one that failed is free."""
 
     def __init__(self) -> None:
         super().__init__()
         self._fields: Fields = {}
-        """What all usage objects that were seen say together."""
-        self._thinking: dict[int | None, int] = {}
-        """Characters of thinking by content block."""
+        """What all usage objects that were seen say together, unless all of them were plain."""
+        self._plain: PlainUsage | None = None
+        """The same, as long as all of them are plain; None before the first."""
 
     def skim(self, text: bytes, is_known: bool = False) -> bool:
         """Keep events undecoded if all of them are deltas in their usual form, as most chunks of a stream are."""
@@ -89,6 +74,10 @@ class MessagesUsage(UsageReader):
         if event == "message_stop" and data in _STOPS:
             self.finished, self._is_judged = True, False
             return
+        plain = plain_event(event, data)
+        if plain is not None:
+            self._note_plain(plain, data)
+            return
         value = _parse(data)
         if not isinstance(value, dict):
             return
@@ -100,6 +89,35 @@ class MessagesUsage(UsageReader):
             return
         self._note_message(kind, value)
         self._is_judged = False
+
+    def _note_plain(self, event: PlainEvent, data: bytes) -> None:
+        """Note an event in its usual form; says the same as reading it field by field."""
+        if isinstance(event, BlockStart):
+            self._is_counted = False
+            self.defer(data)
+            return
+        self._is_judged = False
+        if isinstance(event, MessageStart):
+            self.message_started = True
+            self._note_model(event.message.model)
+            usage = event.message.usage
+        else:
+            self._note_stop(event.delta.stop_reason)
+            usage = event.usage
+            if usage is not None and usage.output_tokens is not None:
+                self._note_output(usage.output_tokens)
+        if usage is None:
+            return
+        if self._fields or (self._plain is not None and not self._plain.take_in(usage)):
+            self._fields = merged_with(self._spelled_out(), usage.fields())
+        elif self._plain is None:
+            self._plain = usage
+
+    def _spelled_out(self) -> Fields:
+        """Return what all usage objects say together, from here on in fields of any kind."""
+        if self._plain is not None:
+            self._fields, self._plain = merged_with({}, self._plain.fields()), None
+        return self._fields
 
     def _note_message(self, kind: str, value: dict[str, Any]) -> None:
         """Note what an event says of the message as a whole."""
@@ -167,38 +185,50 @@ class MessagesUsage(UsageReader):
         """Note a usage object. The output count of the start is a placeholder."""
         if not isinstance(usage, dict):
             return
-        self._fields = merged_with(self._fields, usage)
+        self._fields = merged_with(self._spelled_out(), usage)
         written = usage.get("output_tokens")
         if is_start or written is None:
             return
         count = parse_count(written)
         if count is None:
             self._is_counted = False
+        else:
+            self._note_output(count, is_sure=bool(usage.get("iterations")))
+
+    def _note_output(self, count: int, is_sure: bool = False) -> None:
+        """Note an output count that is no placeholder; ``is_sure`` says that there is more to show for it."""
         # A zero after output is a field that the upstream does not fill, unless its iterations say what there was.
-        elif count or usage.get("iterations") or not self.has_content or not self.delivered.characters:
+        if count or is_sure or not self.has_content or not self.delivered.characters:
             self._is_counted, self._counted_output = True, count
 
     def _judge(self) -> None:
         """Say what is billed by all that was seen so far."""
-        fields = self._fields
-        if self._stop_reason == "refusal" and not self._written() and not has_output_before_last(fields):
+        if self._stop_reason == "refusal" and not self._written() and not has_output_before_last(self._fields):
             # Refused before any output: nothing is billed, whatever the usage says.
-            self.usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
+            self._usage, self.is_invalid, self.is_unbilled, self.is_final = Usage(model=self._model), False, True, True
             return
         self.is_unbilled = False
         self.output_tokens = output = self._counted_output if self.finished and self._is_counted else None
+        if (plain := self._plain) is not None:
+            self.is_invalid = False
+            usage = plain.usage(self._model, output) if plain.input_tokens is not None else None
+        else:
+            usage = self._read_fields(output)
+        # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or never
+        # will be.
+        is_filled = usage is not None and (output or usage.prompt_tokens)
+        self._usage, self.is_final = (usage, output is not None) if is_filled else (None, False)
+
+    def _read_fields(self, output: int | None) -> Usage | None:
+        """Return the usage by the fields that were seen, with this output; None if a count is none or the input is missing."""
+        fields = self._fields
         if output is not None and fields.get("output_tokens") is not output:
             # Also a zero: what stood at the start was a placeholder.
             fields = fields | {"output_tokens": output}
         self.is_invalid = has_invalid_count(fields)
-        self.usage, self.is_final = None, False
-        # No prompt has 0 tokens: before the end has counted the output, those are counts that are not filled yet, or never
-        # will be.
         if self.is_invalid or "input_tokens" not in fields:
-            return
-        usage = read_usage(fields, self._model, self._ending() if "iterations" in fields else None)
-        if output or usage.prompt_tokens:
-            self.usage, self.is_final = usage, output is not None
+            return None
+        return read_usage(fields, self._model, self._ending() if "iterations" in fields else None)
 
     def _ending(self) -> Ending:
         """Return what the content says about the attempts."""
@@ -212,97 +242,6 @@ class MessagesUsage(UsageReader):
         self._decode_pending(self._pending_bytes)
         reported = web_searches(self._fields)
         return ToolRequests(max(reported, self._searches) if not self.is_unbilled else 0)
-
-    def _written(self) -> int:
-        """Return a measure of what the model has written so far, seen or unseen; 0 if that is nothing."""
-        return self.delivered.characters + self._thoughts
-
-    def measure(self, event: Any) -> None:
-        """Add what a delta, or the beginning of a content block, has delivered."""
-        if not isinstance(event, dict):
-            return
-        delta = event.get("delta")
-        # Nearly all deltas are of text, and a cut stream may have thousands.
-        if isinstance(delta, dict) and delta.get("type") == "text_delta" and isinstance(text := delta.get("text"), str):
-            self._delivered.characters += len(text)
-            return
-        block = event.get("content_block")
-        if isinstance(block, dict):
-            self._measure_block(block, event.get("index"))
-        if isinstance(delta, dict):
-            self._measure_delta(delta, event.get("index"))
-
-    def _measure_delta(self, delta: dict[str, Any], index: Any) -> None:
-        kind = delta.get("type")
-        name = _DELTA_STRINGS.get(kind) if isinstance(kind, str) else None
-        if kind == "thinking_delta":
-            self._note_thinking(delta, index)
-        if kind == "signature_delta":
-            self._measure_signature(delta.get("signature"), index)
-        elif kind == "citations_delta":
-            # A quotation is not billed as output. But it shows that the model was writing, so a cut answer counts it.
-            citation = delta.get("citation")
-            self.deliver(citation.get("cited_text") if isinstance(citation, dict) else None)
-        elif name is not None:
-            self.deliver(delta.get(name))
-        else:
-            self._deliver_strings(delta)
-
-    def _measure_block(self, block: dict[str, Any], index: Any) -> None:
-        kind = block.get("type")
-        if kind == "fallback":
-            self._note_fallback(block)
-        elif kind == "thinking":
-            self._note_thinking(block, index)
-            self.deliver(block.get("thinking"))
-            self._measure_signature(block.get("signature"), index)
-        elif kind == "text":
-            self.deliver(block.get("text"))
-            citations = block.get("citations")
-            for citation in citations if isinstance(citations, list) else ():
-                self.deliver(citation.get("cited_text") if isinstance(citation, dict) else None)
-        elif kind == "advisor_tool_result":
-            # Other tools' results are input; this one was written by a model.
-            content = block.get("content")
-            self._deliver_strings(content if isinstance(content, dict) else {})
-        elif not isinstance(kind, str) or not (kind.endswith("_tool_result") or kind == "container_upload"):
-            self._delivered.has_hidden |= kind == "redacted_thinking"
-            self._deliver_strings(block)
-            if tool_input := block.get("input"):
-                self.deliver(json_text(tool_input))
-        else:
-            self._searches += kind == "web_search_tool_result" and isinstance(block.get("content"), list)
-
-    def _note_thinking(self, fields: dict[str, Any], index: Any) -> None:
-        """Note thinking, which is billed in full and delivered as a summary or not at all."""
-        self._delivered.has_hidden = True
-        self._thoughts += 1
-        counted, text = parse_count(fields.get("estimated_tokens")) or 0, fields.get("thinking")
-        self._delivered.hidden_tokens += counted
-        if isinstance(text, str):
-            # Where the provider counts what it hides, the signature adds nothing to that. An index may be written 1.0.
-            block = parse_count(index)
-            self._thinking[block] = self._thinking.get(block, 0) + (MAX_COUNT if counted else len(text))
-
-    def _measure_signature(self, signature: Any, index: Any) -> None:
-        """Count a signature: it is the block's thinking once more, encrypted, so only what is longer counts."""
-        if isinstance(signature, str):
-            shown = self._thinking.pop(parse_count(index), 0)
-            self._delivered.has_hidden = True
-            self._delivered.characters += max(0, len(signature) - shown)
-
-    def _note_fallback(self, block: dict[str, Any]) -> None:
-        """Note that another model takes over: its content follows, and what there is was the model's before it."""
-        self._attempts_with_output += (self._written() > self._written_at_fallback,)
-        self._written_at_fallback = self._delivered.characters + self._thoughts
-        target = block.get("to")
-        self._note_model(target.get("model") if isinstance(target, dict) else None)
-
-    def _deliver_strings(self, fields: dict[str, Any]) -> None:
-        """Count all strings of something unknown but its type and ids: better too much than nothing."""
-        for name, value in fields.items():
-            if name != "type" and not name.endswith("id") and name != "stop_reason":
-                self.deliver(value)
 
 
 def _parse(data: bytes) -> Any:

@@ -32,6 +32,6 @@ class BedrockUsage(MessagesUsage):
         if not self._is_counted:
             # The model's own count of its output has not come.
             self._report(counts)
-        elif not any(self._fields.get(name) for name in counts if name != "output_tokens"):
+        elif not any(self._spelled_out().get(name) for name in counts if name != "output_tokens"):
             # Nor has any of its input.
             self._report(counts | {"output_tokens": None})
