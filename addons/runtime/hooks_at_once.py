@@ -8,11 +8,13 @@ goes mitmproxy's way from there on.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers.http import (
     Http1Server,
+    HttpEvent,
     HttpRequestHeadersHook,
     HttpRequestHook,
     HttpResponseHeadersHook,
@@ -49,7 +51,7 @@ def shorten(stream: Any, stock: Commands) -> Commands:
 
 def is_over(hook: Any) -> bool:
     """Call a hook, and return whether its stream may go on; where it may not, the hook says what is to be awaited."""
-    if not dispatch:
+    if not dispatch or hasattr(hook, "sluicegate_begun"):
         return False
     rest = dispatch[-1].begin(hook)
     if rest is None:
@@ -58,6 +60,26 @@ def is_over(hook: Any) -> bool:
         rest = nothing()
     hook.sluicegate_begun = rest
     return False
+
+
+@dataclass
+class GoOn(HttpEvent):
+    """What a stream does from one of its hooks on, which has been called where the stream would ask for it."""
+
+    commands: Commands
+
+
+def after(hook: Any, stock: Commands) -> Commands:
+    """Return a stream's commands, which are ``stock``, after its first hook, which has been called: as ``hook``."""
+    next(stock)
+    yield from waiting(hook)
+    yield from stock
+
+
+def waiting(hook: Any) -> Commands:
+    """Have a hook awaited that has been called and is not over."""
+    if getattr(hook, "sluicegate_begun", None) is not None:
+        yield hook
 
 
 async def nothing() -> None:

@@ -52,8 +52,9 @@ Commands = layer.CommandGenerator[None]
 STRAIGHT: dict[type, Callable[[Any, Any], Commands]] = {
     whole_requests.WholeRequest: straight_line.serve,
     whole_requests.BodyEnd: straight_line.serve_end,
+    hooks_at_once.GoOn: hooks_at_once.go_on,
 }
-"""The events of a request that take the straight line."""
+"""The events of a stream that are our own, and what it does."""
 
 
 class GatewayHttp1Server(Http1Server):

@@ -25,7 +25,7 @@ from runtime.network.upstream_proxy import dialling_through_proxies
 from runtime.options import exit_with_error
 from runtime.resources import size_limits
 from runtime.resources.descriptors import accepting_gently
-from runtime.streams import fast_streams, http2_frames, joined_pieces
+from runtime.streams import fast_streams, http2_frames, joined_pieces, straight_answers
 from runtime.trailers import without_trailers
 from sluicegate.workers.worker import this_worker
 
@@ -98,8 +98,8 @@ PATCHES = (
         owner="mitmproxy.proxy.layers.http._http1:Http1Client",
         known={"read_headers": ("self", "event"), "read_body": ("self", "event")},
         # What is read together is taken out first, so that the limit holds for what frames it.
-        replacements=lambda owner: joined_pieces.joining(
-            size_limits.limited_answer(owner), fast_streams.is_on, fast_streams.after_read
+        replacements=lambda owner: straight_answers.reading(
+            joined_pieces.joining(size_limits.limited_answer(owner), fast_streams.is_on, fast_streams.after_read)
         ),
         on_mismatch="refuse",
         without_it="an upstream whose headers never end would fill the memory",

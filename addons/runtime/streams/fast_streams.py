@@ -156,6 +156,11 @@ def choose(stream: Any) -> None:
     services().streams[way, why] += 1
 
 
+def note_fast() -> None:
+    """Count an answer that needs no way, because all of it has come with its head."""
+    services().streams["fast", ""] += 1
+
+
 def end(stream: Any) -> None:
     """Forget an answer that has ended: the connection to its provider may stay, and would keep it in memory."""
     if stream.upstream is not None:

@@ -38,7 +38,13 @@ def _hold(stream: HttpStream, event: events.Event, stock: Commands) -> Commands:
         return
     if isinstance(event, ResponseEndOfMessage):
         tap(b"")
+        stock = send(stream, stock)
     yield from stock
-    if isinstance(event, ResponseEndOfMessage):
-        # As of a stream, nothing of it is kept.
-        response.data.content = None
+
+
+def send(stream: HttpStream, stock: Commands) -> Commands:
+    """Send a whole answer, which is ``stock``; as of a stream, nothing of it is kept."""
+    response = stream.flow.response
+    assert response is not None
+    yield from stock
+    response.data.content = None

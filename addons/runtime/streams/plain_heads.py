@@ -1,0 +1,108 @@
+"""Plain heads: whether a message's head is in the plainest form, and how it frames its body, found out once.
+
+mitmproxy looks the same few header fields up some twenty times a call. Most heads have the same names in the same order as one
+before them, so where those fields stand is remembered by the names. Nothing is judged by itself here: a head that is not plain is left
+to mitmproxy's functions, with every error.
+"""
+
+from __future__ import annotations
+
+import re
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from mitmproxy.http import Response
+from mitmproxy.net.http import http1
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+HEAD_END = b"\r\n\r\n"
+
+CHUNKED = -1
+"""The size of a body that comes in chunks."""
+
+MAX_SHAPES = 1024
+MAX_SHAPE_BYTES = 4096
+"""How many lists of names are remembered, and how long their names are in total at most."""
+
+MAX_LENGTH_DIGITS = 15
+
+_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-zA-Z]+").fullmatch
+_name_of = itemgetter(0)
+
+
+class Shape(NamedTuple):
+    """Where the fields of a head stand that say what becomes of its body and its connection; None for one that is not there."""
+
+    length: int | None
+    coding: int | None
+    connection: int | None
+
+
+_shapes: dict[tuple[bytes, ...], Shape | None] = {}
+"""By the names of a head's fields; None for a head that is not plain."""
+
+
+def shape_of(fields: Fields) -> Shape | None:
+    """Return where the fields stand; None if a name is not one, or one of these fields is there twice."""
+    names = tuple(map(_name_of, fields))
+    try:
+        return _shapes[names]
+    except KeyError:
+        pass
+    shape = _find_shape(names)
+    if len(_shapes) < MAX_SHAPES and sum(map(len, names)) <= MAX_SHAPE_BYTES:
+        _shapes[names] = shape
+    return shape
+
+
+def _find_shape(names: tuple[bytes, ...]) -> Shape | None:
+    found: dict[bytes, int] = {}
+    for at, name in enumerate(names):
+        key = name.lower()
+        if _is_name(name) is None or key in found:
+            return None
+        if key in (b"content-length", b"transfer-encoding", b"connection"):
+            found[key] = at
+    return Shape(found.get(b"content-length"), found.get(b"transfer-encoding"), found.get(b"connection"))
+
+
+def keeps_connection(fields: Fields) -> bool:
+    """Return whether a message of HTTP/1.1 says in the plainest form that its connection goes on after it."""
+    shape = shape_of(fields)
+    return shape is not None and (shape.connection is None or fields[shape.connection][1].lower() == b"keep-alive")
+
+
+def body_size(fields: Fields) -> int | None:
+    """Return how many bytes an answer's body has, or CHUNKED; None if that is not said in the plainest form.
+
+    The answer is one of HTTP/1.1 that has a body and keeps its connection.
+    """
+    shape = shape_of(fields)
+    if shape is None or (shape.connection is not None and fields[shape.connection][1].lower() != b"keep-alive"):
+        return None
+    if shape.coding is not None:
+        return CHUNKED if shape.length is None and fields[shape.coding][1].lower() == b"chunked" else None
+    if shape.length is None:
+        return None
+    length = fields[shape.length][1]
+    return int(length) if length.isdigit() and length[:1] != b"0" and len(length) <= MAX_LENGTH_DIGITS else None
+
+
+def has_body(response: Any) -> bool:
+    """Return whether an answer to a GET or POST is of HTTP/1.1 and has a body by its status."""
+    data = response.data
+    return data.http_version == b"HTTP/1.1" and 200 <= data.status_code <= 599 and data.status_code not in (204, 304)
+
+
+def read_response(data: bytes, end: int) -> Response | None:
+    """Return the answer whose head ends at ``end``, read by mitmproxy's own function; None if it is not plain."""
+    lines = data[:end].split(b"\r\n")
+    if data.count(b"\n", 0, end) != len(lines) - 1:
+        # mitmproxy takes a line feed alone for the end of a line, too.
+        return None
+    try:
+        response = http1.read_response_head(lines)
+    except ValueError:
+        return None
+    return response if has_body(response) else None
