@@ -51,7 +51,7 @@ def shorten(stream: Any, stock: Commands) -> Commands:
 
 def is_over(hook: Any) -> bool:
     """Call a hook, and return whether its stream may go on; where it may not, the hook says what is to be awaited."""
-    if not dispatch or hasattr(hook, "sluicegate_begun"):
+    if not dispatch or getattr(hook, "sluicegate_begun", None) is not None:
         return False
     rest = dispatch[-1].begin(hook)
     if rest is None:

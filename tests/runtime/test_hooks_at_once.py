@@ -209,7 +209,9 @@ def test_a_hook_whose_flow_is_intercepted_is_not_over(monkeypatch):
     monkeypatch.setattr(hooks_at_once, "dispatch", [SimpleNamespace(begin=lambda hook: hook.flow.intercept())])
     hook: Any = dispatch.hooks.all_hooks["request"](flow)
     assert not hooks_at_once.is_over(hook)
+    assert not hooks_at_once.is_over(hook)
     hook.sluicegate_begun.close()
+    del hook.sluicegate_begun
     flow.resume()
     monkeypatch.setattr(hooks_at_once, "dispatch", [SimpleNamespace(begin=lambda hook: None)])
     assert hooks_at_once.is_over(hook)

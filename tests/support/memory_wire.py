@@ -11,7 +11,7 @@ import ssl
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -373,8 +373,8 @@ def options() -> Options:
             ("websocket", bool, True),
             ("rawtcp", bool, True),
             ("http_connect_send_host_header", bool, True),
-            ("stream_large_bodies", Optional[str], None),
-            ("body_size_limit", Optional[str], None),
+            ("stream_large_bodies", str | None, None),
+            ("body_size_limit", str | None, None),
         ):
             if name not in made:
                 made.add_option(name, kind, default, "")

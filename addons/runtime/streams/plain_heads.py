@@ -1,8 +1,8 @@
 """Plain heads: whether a message's head is in the plainest form, and how it frames its body, found out once.
 
 mitmproxy looks the same few header fields up some twenty times a call. Most heads have the same names in the same order as one
-before them, so where those fields stand is remembered by the names. Nothing is judged by itself here: a head that is not plain is left
-to mitmproxy's functions, with every error.
+before them, so where those fields stand is remembered by the names. A head that is not plain is left to mitmproxy's functions,
+with every error.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Straight answers: what a read brings of a provider's answer is handled in a straight line, from its head to its end.
 
-mitmproxy makes an event of the head, of each part of the body and of the end, and takes each up and down through all its layers, where
-the same headers are looked at again and again: a fifth of a call. Here what those layers do is done one after the other: the head is
-read by mitmproxy's function, the hooks are called, the tap reads what has come of the body, head and body leave together, and at the
-answer's end both connections wait for the next request.
+mitmproxy makes an event of the head, of each part of the body and of the end, and takes each up and down through all its layers,
+where the same headers are looked at again and again: a fifth of a call. Here what those layers do is done one after the
+other: the head is read by mitmproxy's function, the hooks are called, the tap reads what has come of the body, head and body leave
+together, and at the answer's end both connections wait for the next request.
 
-That is for an answer in the plainest form, on connections of HTTP/1 where nothing else is under way. At whatever else comes (a hook that
-waits, half a chunk, a body that is changed, a connection that ends) mitmproxy's layers go on, from the state they would be in by then.
+That is for an answer in the plainest form, on connections of HTTP/1 where nothing else is under way. At whatever else comes (a
+hook that waits, half a chunk, a body that is changed, a connection that ends) mitmproxy's layers go on, from the state they
+would be in by then.
 ``--set fast_streams=false`` leaves all answers to them.
 """
 
@@ -26,6 +27,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import (
     HttpResponseHeadersHook,
     HttpResponseHook,
+    HttpStream,
     ReceiveHttp,
     _http1,
 )
@@ -37,6 +39,7 @@ from runtime.resources import release_memory, size_limits
 from runtime.streams import fast_streams, held_answers
 from runtime.streams.chunk_framing import read_pieces, stock_reader
 from runtime.streams.plain_heads import CHUNKED, HEAD_END, body_size, has_body, keeps_connection, read_response
+from runtime.streams.used_names import digest_of_names
 
 Commands = layer.CommandGenerator[None]
 
@@ -45,6 +48,18 @@ LAST_CHUNK = b"0\r\n\r\n"
 METHODS = (b"POST", b"GET")
 """The methods of a request whose answer may come in a straight line; that to a HEAD has no body, and that to a CONNECT no end."""
 
+KNOWN = (
+    *(_http1.Http1Connection._handle_event, _http1.Http1Connection.read_body, _http1.Http1Connection.mark_done),
+    *(_http1.Http1Server.send, _http1.Http1Server.mark_done, _http1.Http1Client.read_headers, HttpStream._handle_event),
+    *(HttpStream.state_wait_for_response_headers, HttpStream.start_response_stream, HttpStream.state_stream_response_body),
+    *(HttpStream.state_consume_response_body, HttpStream.send_response, HttpStream.flow_done, HttpStream.check_body_size),
+    *(HttpStream.check_invalid, HttpStream.check_killed),
+)
+"""What mitmproxy's layers do with an answer, and is done here in their place."""
+
+FITS = digest_of_names(KNOWN) == "29dbf94df4fe46ab"
+"""Whether this mitmproxy does what is known here; otherwise all answers are left to it."""
+
 logger = logging.getLogger("sluicegate")
 _bytes_of = lru_cache(maxsize=8)(human.parse_size)
 _connections_log = logging.getLogger("mitmproxy.proxy.server")
@@ -52,6 +67,9 @@ _connections_log = logging.getLogger("mitmproxy.proxy.server")
 
 def reading(readers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
     """Return the readers of mitmproxy's ``Http1Client``, made to handle what is plain in a straight line."""
+    if not FITS:
+        logger.warning("Answers are handled the general, slower way, because this mitmproxy handles them otherwise than is known")
+        return readers
     read_head, read_body = readers["read_headers"], readers["read_body"]
 
     def read_headers_straight(self: Any, event: Any) -> Commands:
@@ -93,16 +111,14 @@ class Exchange:
 
 def exchange_of(client: Any) -> Exchange | None:
     """Return the exchange that a provider's connection is used for; None where anything about it is not as usual."""
-    http = None
-    for below in reversed(client.context.layers):
-        if type(below) is GatewayHttpLayer:
-            http = below
+    for http in reversed(client.context.layers):
+        if type(http) is GatewayHttpLayer:
             break
-    stream = None if http is None else http.streams.get(client.stream_id)
+    else:
+        return None
+    stream, server, request = http.streams.get(client.stream_id), http.connections.get(http.context.client), client.request
     if type(stream) is not GatewayHttpStream or stream._paused is not None or stream._paused_event_queue:
         return None
-    server = http.connections.get(stream.context.client)  
-    request = client.request
     if (
         type(server) is not GatewayHttp1Server
         # Sent together with this request, it would be read within this answer: see hooks_at_once.
@@ -138,7 +154,7 @@ def begin(client: Any, event: events.DataReceived) -> Commands | None:
 def is_too_large(options: Any, size: int) -> bool:
     """Return whether mitmproxy may do something about the size of a body."""
     limit = options.body_size_limit
-    return bool(options.stream_large_bodies) or (bool(limit) and size > _bytes_of(limit))
+    return bool(options.stream_large_bodies) or (bool(limit) and size > (_bytes_of(limit) or 0))
 
 
 def handle_head(at: Exchange, event: events.DataReceived, response: Response, size: int, body: bytes) -> Commands:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 def missing_name(used: Iterable[tuple[object, Iterable[str]]]) -> str | None:
@@ -12,3 +15,9 @@ def missing_name(used: Iterable[tuple[object, Iterable[str]]]) -> str | None:
             if not hasattr(found, name):
                 return f"{type(found).__name__}.{name}"
     return None
+
+
+def digest_of_names(functions: Iterable[Callable[..., Any]]) -> str:
+    """Return a digest of the names that functions use: whoever uses another one does something else."""
+    found = [sorted(set(inspect.unwrap(function).__code__.co_names)) for function in functions]
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]

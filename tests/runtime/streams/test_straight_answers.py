@@ -286,7 +286,6 @@ def play():
         patch.setattr(layers, "note_source", lambda request, client: None)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams=current["seen"].streams, stream_reads=Counter()))
         patch.setattr(FastStreams, "fits", True)
-        patch.setattr(FastStreams, "is_on", True)
         patch.setattr(logging.getLogger("mitmproxy.proxy.server"), "level", logging.INFO)
         straight = straight_answers.straight
         options().update(body_size_limit="200b")
@@ -305,6 +304,7 @@ def play():
 
         def run(case: Case, is_straight: bool) -> Seen:
             seen = current["seen"] = Seen()
+            patch.setattr(FastStreams, "is_on", True)
             patch.setattr(straight_answers, "straight", straight if is_straight else lambda *_: None)
             runner.run(drive(case, seen, current))
             assert FastStreams.is_on
@@ -394,7 +394,12 @@ def test_whatever_a_hook_does_comes_alike(play, reads, does):
     for answers in ((CHUNKED, WITH_LENGTH), (WITH_LENGTH, CHUNKED)):
         seen = check(play, Case(answers, reads, does))
         assert seen.heads
-        assert not seen.ends or does in ("gets a field at head", "gets a field at end", "gets a text at end", "gets a length at head")
+        assert not seen.ends or does in (
+            "gets a field at head",
+            "gets a field at end",
+            "gets a text at end",
+            "gets a length at head",
+        )
 
 
 REQUESTS = {
@@ -449,6 +454,14 @@ def test_an_error_of_our_own_leaves_answers_to_mitmproxy(play, monkeypatch, capl
         with pytest.raises(AssertionError):
             play(Case(), True)
     assert caplog.text.count("because the straight one failed") == 1
+
+
+def test_an_unknown_mitmproxy_handles_answers_itself(monkeypatch, caplog):
+    assert straight_answers.FITS
+    readers: Any = {"read_headers": None, "read_body": None}
+    monkeypatch.setattr(straight_answers, "FITS", False)
+    assert straight_answers.reading(readers) is readers
+    assert "the general, slower way" in caplog.text
 
 
 @st.composite
