@@ -69,6 +69,11 @@ class GoOn(HttpEvent):
     commands: Commands
 
 
+def go_on(stream: Any, event: GoOn) -> Commands:
+    """Do what a stream does from there on."""
+    return shorten(stream, event.commands)
+
+
 def after(hook: Any, stock: Commands) -> Commands:
     """Return a stream's commands, which are ``stock``, after its first hook, which has been called: as ``hook``."""
     next(stock)

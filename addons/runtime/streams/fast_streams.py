@@ -190,8 +190,8 @@ def obstacle(stream: Any) -> str | None:
         return "http2_upstream"
     if kinds not in ([HttpClient, Http1Client], [ServerTLSLayer, HttpClient, Http1Client]):
         return "layers"
-    if client.state != client.read_body:
-        # It has ended meanwhile.
+    if client.state != client.read_body or not context.server.connected:
+        # It has ended meanwhile, or its connection has.
         return None
     tls = Decryption(above[0].tls) if isinstance(above[0], ServerTLSLayer) else None
     return start(stream, http.connections[context.client], client, tls, encrypting(context.layers[:depth], context.client))

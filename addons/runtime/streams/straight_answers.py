@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -34,19 +33,16 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.utils import human
 
 from runtime import hooks_at_once
-from runtime.layers import GatewayHttp1Server, GatewayHttpLayer, GatewayHttpStream
 from runtime.resources import release_memory, size_limits
 from runtime.streams import fast_streams, held_answers
 from runtime.streams.chunk_framing import read_pieces, stock_reader
-from runtime.streams.plain_heads import CHUNKED, HEAD_END, body_size, has_body, keeps_connection, read_response
+from runtime.streams.exchanges import Exchange, ends_plainly, exchange_of, is_tapped
+from runtime.streams.plain_heads import CHUNKED, HEAD_END, body_size, read_response
 from runtime.streams.used_names import digest_of_names
 
 Commands = layer.CommandGenerator[None]
 
 LAST_CHUNK = b"0\r\n\r\n"
-
-METHODS = (b"POST", b"GET")
-"""The methods of a request whose answer may come in a straight line; that to a HEAD has no body, and that to a CONNECT no end."""
 
 KNOWN = (
     *(_http1.Http1Connection._handle_event, _http1.Http1Connection.read_body, _http1.Http1Connection.mark_done),
@@ -94,45 +90,6 @@ def straight(handle: Callable[[Any, Any], Commands | None], client: Any, event: 
         fast_streams.FastStreams.is_on = False
         logger.exception("Answers take the general, slower way from now on, because the straight one failed")
         return None
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A request that has been sent, whose answer is read: mitmproxy's layers that know of it."""
-
-    http: Any
-    stream: Any
-    client: Any
-    """Its ``Http1Client`` of the provider."""
-    server: Any
-    """Our side of the client's connection."""
-    flow: Any
-
-
-def exchange_of(client: Any) -> Exchange | None:
-    """Return the exchange that a provider's connection is used for; None where anything about it is not as usual."""
-    for http in reversed(client.context.layers):
-        if type(http) is GatewayHttpLayer:
-            break
-    else:
-        return None
-    stream, server, request = http.streams.get(client.stream_id), http.connections.get(http.context.client), client.request
-    if type(stream) is not GatewayHttpStream or stream._paused is not None or stream._paused_event_queue:
-        return None
-    if (
-        type(server) is not GatewayHttp1Server
-        # Sent together with this request, it would be read within this answer: see hooks_at_once.
-        or server.buf
-        or server.request is not request
-        or stream.flow.request is not request
-        or not (client.request_done and server.request_done)
-        or stream.client_state != stream.state_done
-        or stream.context.layers[-1] is not stream
-        or request.data.method not in METHODS
-        or stream.context.options.store_streamed_bodies
-    ):
-        return None
-    return Exchange(http, stream, client, server, stream.flow)
 
 
 def begin(client: Any, event: events.DataReceived) -> Commands | None:
@@ -203,12 +160,6 @@ def after_head(stream: Any, hook: Any) -> Commands:
         yield from stream.start_response_stream()
     else:
         stream.server_state = stream.state_consume_response_body
-
-
-def is_tapped(at: Exchange) -> bool:
-    """Return whether an answer is read by a tap that changes nothing, as it is sent on or until it is whole."""
-    read = at.flow.response.stream
-    return getattr(read, "passes_unchanged", False) if read else getattr(at.flow, "sluicegate_tap", None) is not None
 
 
 def go_on(client: Any, event: events.DataReceived) -> Commands | None:
@@ -326,27 +277,6 @@ def hold(at: Exchange, event: events.DataReceived, part: Part) -> Commands:
     rest = hooks_at_once.after(hook, held_answers.send(stream, stream.send_response()))
     yield ReceiveHttp(hooks_at_once.GoOn(client.stream_id, rest))
     yield from client.mark_done(response=True)
-
-
-def ends_plainly(at: Exchange) -> bool:
-    """Return whether an answer whose last hook has been called ends as it began, and both connections are kept after it."""
-    flow, response, request = at.flow, at.client.response, at.client.request
-    is_chunked = type(stock_reader(at.client.body_reader)) is ChunkedReader
-    size = body_size(response.data.headers.fields)
-    return (
-        flow.error is None
-        and flow.response is response
-        and flow.request is request
-        and flow.websocket is None
-        and response.data.trailers is None
-        and size is not None
-        and (size == CHUNKED) == is_chunked
-        and has_body(response)
-        and request.data.http_version == b"HTTP/1.1"
-        and request.data.method in METHODS
-        and not request.asks_to_close
-        and keeps_connection(request.data.headers.fields)
-    )
 
 
 def end(at: Exchange, unsent: bytes) -> Commands:
