@@ -19,9 +19,9 @@ from mitmproxy import http
 from mitmproxy.net.http.http1 import connection_close, expected_http_body_size
 from mitmproxy.net.http.validate import validate_headers
 
-from runtime import hooks_at_once, layers
+from runtime import hooks_at_once
 from runtime.patches import PATCHES
-from runtime.requests import arriving_bodies
+from runtime.requests import addressing, arriving_bodies, whole_requests
 from runtime.resources import release_memory
 from runtime.streams import fast_streams, flow_control, plain_heads, straight_answers
 from runtime.streams.fast_streams import FastStreams
@@ -283,8 +283,9 @@ def play():
                     patch.setattr(owner, name, new)
         for module in (fast_streams, flow_control, arriving_bodies):
             patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(layers, "note_source", lambda request, client: None)
+        patch.setattr(addressing, "note_source", lambda request, client: None)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams=current["seen"].streams, stream_reads=Counter()))
+        patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "fits", True)
         patch.setattr(logging.getLogger("mitmproxy.proxy.server"), "level", logging.INFO)
         straight = straight_answers.straight
