@@ -287,7 +287,9 @@ def play():
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams=current["seen"].streams, stream_reads=Counter()))
         patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "fits", True)
-        patch.setattr(logging.getLogger("mitmproxy.proxy.server"), "level", logging.INFO)
+        log = logging.getLogger("mitmproxy.proxy.server")
+        level = log.level
+        log.setLevel(logging.INFO)
         straight = straight_answers.straight
         options().update(body_size_limit="200b")
         head, end = straight_answers.handle_head, straight_answers.end
@@ -343,6 +345,7 @@ def play():
 
         yield run
         options().update(body_size_limit=None)
+        log.setLevel(level)
 
 
 async def talk(wire: MemoryWire, case: Case, seen: Seen) -> None:
