@@ -102,10 +102,10 @@ def test_a_file_of_another_kind_is_not_overwritten(measure, tmp_path):
     [
         ({}, [*bench_parts.PARTS]),
         ({"only": ["memory", "hooks"]}, ["hooks", "memory"]),
-        ({"only": ["peers"]}, ["peer claude-gateway", "peer stock"]),
+        ({"only": ["peers"]}, ["peer stock", "peer claude-gateway"]),
         ({"peer": ["portkey"]}, ["peer portkey"]),
         ({"peer": ["stock"], "only": ["start"]}, ["start", "peer stock"]),
-        ({"everything": True}, [*bench_parts.PARTS, "peer claude-gateway", "peer stock"]),
+        ({"everything": True}, [*bench_parts.PARTS, "peer stock", "peer claude-gateway"]),
     ],
 )
 def test_what_is_measured(options, parts):

@@ -65,7 +65,7 @@ def main(
             f"Default {MINUTES:g} for the parts, {PEERS_MINUTES:g} more for peers.",
         ),
     ] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=2, help="Rounds per comparison (default 8; of peers 10).")] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=2, help="Rounds per comparison (default 8).")] = None,
     at_length: Annotated[
         bool, typer.Option("--at-length", help="Also the loads of peers that are left out by default, for they take long.")
     ] = False,

@@ -50,7 +50,7 @@ class Size:
     """Whether loads of the peers are measured that a usual run leaves out."""
 
 
-FULL = Size(8, 0.7, 1500, 4, (10_000, 40_000), (1_000, 5_000), 1_000_000, 20, (200, 60), 60, 5, 10, quick=False)
+FULL = Size(8, 0.7, 1500, 4, (10_000, 40_000), (1_000, 5_000), 1_000_000, 20, (200, 60), 60, 5, 8, quick=False)
 QUICK = Size(3, 0.5, 200, 1, (1_000, 3_000), (500, 1_500), 50_000, 10, (50, 20), 30, 2, 3, quick=True)
 SMOKE = Size(1, 0.15, 10, 1, (20, 40), (10, 20), 1_000, 2, (5, 3), 8, 1, 1, quick=True)
 

@@ -255,20 +255,18 @@ def live_streams(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
     small = load.body(2_000, stream=True)
     sent = {who: load.request(small, credential=subject.credential) for who, subject in subjects.items()}
     for count in LIVE[:1] if run.size.quick else LIVE_AT_LENGTH if run.size.at_length else LIVE:
-        ratios: dict[str, list[float]] = {"first byte": [], "gap": []}
-        last: dict[str, float] = {}
+        found: dict[str, list[float]] = {f"{who} {what}": [] for who in subjects for what in ("first byte", "gap")}
         for number in range((rounds := min(3, run.size.stream_rounds)) + 1):
             run.progress(f"{name}: {count} live streams, round {number} of {rounds}")
             for who in subjects if number % 2 else reversed(list(subjects)):
                 seen, memory[who] = asyncio.run(within(with_memory(subjects[who], count, sent[who])))
                 require_no_errors(seen, who)
-                last |= {f"{who} first byte": percentile(seen.first, 99), f"{who} gap": percentile(seen.gaps, 99)}
-            if number:
-                for what, values in ratios.items():
-                    values.append(last[f"{OURS} {what}"] / last[f"{name} {what}"])
-        for what, values in ratios.items():
-            median, spread = middle(values)
-            detail = {f"{who} ms, last round": round(last[f"{who} {what}"] * 1000, 1) for who in subjects}
+                for what, waits in (("first byte", seen.first), ("gap", seen.gaps)) if number else ():
+                    found[f"{who} {what}"].append(percentile(waits, 99) * 1000)
+        for what in ("first byte", "gap"):
+            pairs = zip(found[f"{OURS} {what}"], found[f"{name} {what}"], strict=True)
+            median, spread = middle([own / theirs for own, theirs in pairs])
+            detail = {f"{who} ms": round(statistics.median(found[f"{who} {what}"]), 1) for who in subjects}
             run.add(Figure("peers", f"{what} p99, ours / {name}: {count} live streams", median, "x", spread, detail=detail))
     detail = {f"{who} MB": round(megabytes, 1) for who, megabytes in memory.items()}
     what = f"memory of all processes while {count} streams live, ours / {name}"
@@ -277,7 +275,7 @@ def live_streams(run: Run, peer: peers.Peer, ours: ProxyProcess) -> None:
         run.proxies.answer_every("events=60&pause_ms=50")
         for who, subject in subjects.items():
             carried, gaps = live_streams_carried(subject.routes["base"], sent[who], run.progress, CARRIED)
-            what = f"live streams carried beside {name} (a piece each 50 ms, 99 % of gaps under 100 ms), {who}"
+            what = f"live streams carried in turns with {name} (a piece each 50 ms, 99 % of gaps under 100 ms), {who}"
             run.add(Figure("peers", what, carried, "", "", None, True, gaps))
 
 

@@ -22,7 +22,6 @@ from proving.performance_words import (
     milliseconds,
     number,
     one_of,
-    pair,
     ratio,
     reached,
     table,
@@ -147,7 +146,9 @@ def _cells(part: Part, name: str) -> list[Cell]:
 def _row(part: Part, cell: Cell, name: Callable[[str, str, Cell], str], unit: str) -> list[str]:
     one, two = (part.figure(name(mine, WITH_WORKERS, cell)) for mine in ("ours", "two workers"))
     detail = one.detail if one else {}
-    values = [number(detail.get(f"{who} {unit}")) for who in (OURS, WORKERS, WITH_WORKERS)]
+    shown = "{:.2f}" if unit == "ms" else "{:,.0f}"
+    keys = [f"{who} {unit}" for who in (OURS, WORKERS, WITH_WORKERS)]
+    values = [shown.format(detail[key]) if key in detail else "" for key in keys]
     return [str(cell), *values, ratio(one), f"{target(one)}{reached(one)}" if one else "", ratio(two)]
 
 
@@ -161,7 +162,7 @@ def _live(part: Part) -> str:
     for count in LIVE_AT_LENGTH:
         two = [part.figure(f"{what} p99, ours / {WITH_WORKERS}: {count} live streams") for what in ("first byte", "gap")]
         if any(two):
-            rows.append([str(count), *(_ms_and_ratio(f) for f in two)])
+            rows.append([str(count), *(cell for f in two for cell in _ms_and_ratio(f))])
     text = ""
     if rows:
         head = [
@@ -185,11 +186,10 @@ def _live(part: Part) -> str:
     return text.strip() + "\n\n" if text else ""
 
 
-def _ms_and_ratio(f: Figure | None) -> str:
+def _ms_and_ratio(f: Figure | None) -> list[str]:
     if f is None:
-        return ""
-    times = [v for k, v in f.detail.items() if k.endswith("last round")]
-    return f"{ratio(f)}; {pair(times)} ms in the last round"
+        return ["", ""]
+    return [" / ".join(f"{ms:.0f}" for name, ms in f.detail.items() if name.endswith(" ms")), ratio(f)]
 
 
 def other_peers(found: Results) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +121,47 @@ def test_the_provider_answers_as_a_cell_asks(run):
         found[cell] = over_http("POST", url, {}, content)[2].count(b"event: ")
     assert found == {cell: cell.events for cell in found}
     assert over_http("POST", f"{url}?events=0&burst=1", {}, content)[2].count(b"event: ") == agents.OTHER_EVENTS
+
+
+ACCEPTING = """
+import socket, sys
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+sock.bind(("127.0.0.1", int(sys.argv[1])))
+sock.listen(100)
+print(sock.getsockname()[1], flush=True)
+kept = [sock.accept() for _ in iter(int, 1)]
+"""
+
+
+def test_each_worker_gets_as_many_connections_as_the_other():
+    """The kernel gives each of 16 connections to one of two by chance: one in five times both get eight."""
+    workers: list[subprocess.Popen[str]] = []
+    try:
+        port = 0
+        for _ in range(2):
+            workers.append(subprocess.Popen([sys.executable, "-S", "-c", ACCEPTING, str(port)], stdout=subprocess.PIPE, text=True))
+            port = int(workers[-1].stdout.readline())
+        route = Route(port, workers=tuple(w.pid for w in workers))
+
+        async def owners() -> list[int]:
+            pairs = await load.connect_all(route, 16)
+            found = [await load.owner_of(route, writer.get_extra_info("sockname")[1]) for _, writer in pairs]
+            for _, writer in pairs:
+                writer.close()
+            return found
+
+        for _ in range(3):
+            found = asyncio.run(owners())
+            assert [found.count(w.pid) for w in workers] == [8, 8]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def test_the_database_of_the_reference_keeps_what_it_writes():
+    assert not {"fsync", "full_page_writes", "autovacuum", "shared_buffers"} & set(postgres.AS_SHIPPED)
 
 
 def test_targets_are_of_cells_that_are_measured():
