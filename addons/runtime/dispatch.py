@@ -13,7 +13,8 @@ import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from functools import partial
-from time import perf_counter_ns as clock_ns
+from operator import attrgetter
+from time import perf_counter as clock_s
 from typing import Any, NoReturn
 
 from mitmproxy import exceptions, flow, hooks
@@ -47,17 +48,17 @@ IDLE_AT_DEFAULTS: dict[str, tuple[str, ...]] = {
 IDLE_AT: dict[str, tuple[str, object]] = {"dumper": ("flow_detail", 0), "onboarding": ("onboarding", False)}
 """Likewise, while an option has the value that we set where the user has set none (options.py, console_lines.py)."""
 
-Step = tuple[Callable[..., Any], list[int] | None, str]
-"""A hook to call, its ``[nanoseconds, count]`` to add to, None for mitmproxy's own, and the mark of the flows it is called for."""
+Step = tuple[Callable[..., Any], list[float] | None, str | None]
+"""A hook to call, its ``[seconds, count]`` to add to, None for mitmproxy's own, and the mark of the flows it is called for."""
 
-Begun = tuple[Any, list[int] | None, int]
+Turn = tuple[list[Step], bool]
+"""The hooks of an addon in mitmproxy's list and of those below it, and whether any of them is measured."""
+
+Begun = tuple[Any, list[float] | None, float]
 """What a hook has returned that has to be awaited, what its time is added to, and when it began."""
 
 Calls = Generator[Begun, None, None]
 """The calls of one hook on all addons, up to the next thing to be awaited."""
-
-ANY_FLOW = "__dict__"
-"""The mark of a hook that is called for every flow: an attribute that all have."""
 
 
 def is_idle(addon: object, options: Any) -> bool:
@@ -95,10 +96,11 @@ def cached_dispatch(manager: Any) -> dict[str, Any]:
 class CachedDispatch:
     """The addon manager's dispatch from a cache, which is dropped when options or addons change, by a reload too."""
 
-    def __init__(self, manager: Any, time_spent: dict[tuple[str, str], list[int]]) -> None:
+    def __init__(self, manager: Any, time_spent: dict[tuple[str, str], list[float]]) -> None:
         self.manager, self.time_spent = manager, time_spent
-        self.steps: dict[str, list[list[Step]]] = {}
-        self.fields: dict[type[hooks.Hook], tuple[str, ...]] = {}
+        self.turns: dict[str, list[Turn]] = {}
+        self.readers: dict[type[hooks.Hook], Callable[[Any], Any] | None] = {}
+        """By kind of hook, what reads its one argument; None where it has none or several."""
         manager.master.options.changed.connect(self.invalidate)
         self.set_log_level()
 
@@ -113,7 +115,7 @@ class CachedDispatch:
 
     def invalidate(self, updated: Iterable[str] = ()) -> None:
         """Drop the cache: with other options, an idle addon may no longer be idle."""
-        self.steps = {}
+        self.turns = {}
         self.set_log_level()
 
     def set_log_level(self) -> None:
@@ -121,7 +123,7 @@ class CachedDispatch:
         # mitmproxy's legacy handler hands each line to the hook add_log, which usually no addon has.
         legacy = getattr(self.manager.master, "_legacy_log_events", None)
         log = logging.getLogger("mitmproxy.proxy.server")
-        readers = [h for h in (*logging.getLogger().handlers, *log.handlers) if h is not legacy or self.find_steps("add_log")]
+        readers = [h for h in (*logging.getLogger().handlers, *log.handlers) if h is not legacy or self.turns_of("add_log")]
         quiet = logging.NOTSET if shows_connections(self.manager.master.options) else logging.WARNING
         levels = (max(h.level, quiet) if isinstance(h, TermLogHandler) else h.level for h in readers)
         log.setLevel(min(levels, default=logging.WARNING))
@@ -138,14 +140,15 @@ class CachedDispatch:
 
         return changed
 
-    def find_steps(self, name: str) -> list[list[Step]]:
-        """Find the addons that have this hook, a list per addon of the chain; an error ends only its own list, as in mitmproxy."""
-        found: list[list[Step]] = []
-        for top in self.manager.chain:
-            steps = [s for a in traverse([top]) if not self.is_skipped(a, name) and (s := self.step(a, name))]
-            if steps:
-                found.append(steps)
-        self.steps[name] = found
+    def turns_of(self, name: str) -> list[Turn]:
+        """Return the addons that have this hook, a turn per addon of the chain; an error ends only its own, as in mitmproxy."""
+        found = self.turns.get(name)
+        if found is None:
+            found = []
+            for top in self.manager.chain:
+                if steps := [s for a in traverse([top]) if not self.is_skipped(a, name) and (s := self.step(a, name))]:
+                    found.append((steps, any(spent is not None for _, spent, _ in steps)))
+            self.turns[name] = found
         return found
 
     def is_skipped(self, addon: object, name: str) -> bool:
@@ -159,16 +162,14 @@ class CachedDispatch:
             return None
         if not callable(hook):
             # Raised only when it is called, as in mitmproxy: it ends this addon's turn, and no other's.
-            return partial(raise_not_callable, f"Addon handler {name} ({addon}) not callable"), None, ANY_FLOW
-        mark = getattr(addon, "marks", {}).get(name, ANY_FLOW) if is_ours(addon) else ANY_FLOW
-        return hook, self.time_spent.setdefault((addon_name(addon), name), [0, 0]) if is_ours(addon) else None, mark
+            return partial(raise_not_callable, f"Addon handler {name} ({addon}) not callable"), None, None
+        if not is_ours(addon):
+            return hook, None, None
+        return hook, self.time_spent.setdefault((addon_name(addon), name), [0.0, 0]), getattr(addon, "marks", {}).get(name)
 
     def trigger(self, event: hooks.Hook) -> None:
         """Call a hook that cannot be awaited: for changed options, and for each line of the log."""
-        found = self.steps.get(event.name)
-        if found is None:
-            found = self.find_steps(event.name)
-        for steps in found:
+        for steps, _ in self.turns_of(event.name):
             try:
                 for hook, *_ in steps:
                     if inspect.iscoroutinefunction(hook):
@@ -188,33 +189,34 @@ class CachedDispatch:
 
     def calls(self, event: hooks.Hook) -> Calls:
         """Call a hook on every addon that has it; yield what has to be awaited. What that raises is thrown in here."""
-        found = self.steps.get(event.name)
-        if found is None:
-            found = self.find_steps(event.name)
+        try:
+            found, read = self.turns[event.name], self.readers[type(event)]
+        except KeyError:
+            found, read = self.look_up(event)
         if not found:
             return
-        args = self.arguments(event)
         # Called by its one argument where there is one, as in every hook of a flow: that is much faster than by a sequence.
-        subject = args[0] if len(args) == 1 else None
-        for steps in found:
+        subject, args = (None, event.args()) if read is None else (read(event), ())
+        for steps, is_timed in found:
             try:
-                began = clock_ns()
+                began = clock_s() if is_timed else 0.0
                 for hook, spent, mark in steps:
-                    if mark is not ANY_FLOW and not hasattr(subject, mark):
+                    if mark is not None and not hasattr(subject, mark):
                         # Most hooks are for few flows.
                         continue
-                    result = hook(*args) if subject is None else hook(subject)
+                    result = hook(*args) if read is None else hook(subject)
                     if result is not None and inspect.isawaitable(result):
                         yield result, spent, began
                         # What it took has been counted; the next hook starts from here.
-                        began = clock_ns()
+                        began = clock_s()
                     elif spent is not None:
                         # One hook's end is the next one's beginning: reading the clock costs as much as a small hook does.
-                        began, before = clock_ns(), began
-                        spent[0] += began - before
+                        ended = clock_s()
+                        spent[0] += ended - began
                         spent[1] += 1
+                        began = ended
             except exceptions.AddonHalt:
-                call_after_halt(found, args)
+                call_after_halt(found, args if read is None else (subject,))
                 return
             except Exception:
                 log_or_raise()
@@ -235,13 +237,11 @@ class CachedDispatch:
             except StopIteration:
                 return
 
-    def arguments(self, event: hooks.Hook) -> list[Any]:
-        """Return the hook's arguments: its fields, whose names are looked up once per kind of hook."""
-        kind = type(event)
-        names = self.fields.get(kind)
-        if names is None:
-            names = self.fields[kind] = tuple(f.name for f in dataclasses.fields(event))  # type: ignore[arg-type]
-        return [getattr(event, name) for name in names]
+    def look_up(self, event: hooks.Hook) -> tuple[list[Turn], Callable[[Any], Any] | None]:
+        """Find the addons that have a hook and what reads its one argument, and remember both."""
+        names = [field.name for field in dataclasses.fields(event)]  # type: ignore[arg-type]
+        read = self.readers[type(event)] = attrgetter(*names) if len(names) == 1 else None
+        return self.turns_of(event.name), read
 
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         """Call a hook of a flow's or connection's life, and ``update`` after it where an addon has that."""
@@ -255,8 +255,8 @@ class CachedDispatch:
     async def update(self, event: hooks.Hook) -> None:
         """Call ``update`` after a hook of a flow's life, where an addon has that."""
         # Absent means not looked up yet; an empty list means that no addon has the hook, which is the usual case.
-        if self.steps.get("update", True):
-            subject = self.arguments(event)[0]
+        if self.turns.get("update", True):
+            subject = event.args()[0]
             if isinstance(subject, flow.Flow):
                 await self.trigger_event(hooks.UpdateHook([subject]))
 
@@ -269,7 +269,7 @@ class CachedDispatch:
         except Exception as e:
             # What mitmproxy handles itself, where it awaits this.
             return failing(e)
-        return self.update(event) if self.steps.get("update", True) else None
+        return self.update(event) if self.turns.get("update", True) else None
 
     async def finish_lifecycle(self, event: hooks.Hook, calls: Calls, begun: Begun) -> None:
         """Finish what ``begin`` has begun."""
@@ -277,9 +277,9 @@ class CachedDispatch:
         await self.update(event)
 
 
-def call_after_halt(found: Iterable[Iterable[Step]], args: Iterable[Any]) -> None:
+def call_after_halt(found: Iterable[Turn], args: Iterable[Any]) -> None:
     """Call a halted hook on the addons that it may not be kept from: else calls would leave that none of ours has seen."""
-    for steps in found:
+    for steps, _ in found:
         for hook, *_ in steps:
             if getattr(getattr(hook, "__self__", None), "is_called_after_halt", False):
                 try:
@@ -288,21 +288,21 @@ def call_after_halt(found: Iterable[Iterable[Step]], args: Iterable[Any]) -> Non
                     log_or_raise()
 
 
-def rest_of(result: Any, spent: list[int] | None, began: int) -> Awaitable[Any] | None:
+def rest_of(result: Any, spent: list[float] | None, began: float) -> Awaitable[Any] | None:
     """Return what is still to be awaited of what a hook has returned; None for nothing."""
     if spent is not None and inspect.iscoroutine(result):
         return first_wait(result, spent, began)
     return result if inspect.isawaitable(result) else None
 
 
-def first_wait(hook: Coroutine[Any, Any, Any], spent: list[int], began: int) -> Measured | None:
+def first_wait(hook: Coroutine[Any, Any, Any], spent: list[float], began: float) -> Measured | None:
     """Run a hook up to where it waits, and return the rest of it; None if it is over: nearly every hook waits for nothing."""
     rest = None
     try:
         rest = Measured(hook, hook.send(None), spent)
     except StopIteration:
         pass
-    spent[0] += clock_ns() - began
+    spent[0] += clock_s() - began
     spent[1] += 1
     return rest
 
@@ -310,7 +310,7 @@ def first_wait(hook: Coroutine[Any, Any, Any], spent: list[int], began: int) -> 
 class Measured:
     """The rest of a hook that waits, run so that only its own steps are measured and not what others do meanwhile."""
 
-    def __init__(self, hook: Coroutine[Any, Any, Any], awaited: Any, spent: list[int]) -> None:
+    def __init__(self, hook: Coroutine[Any, Any, Any], awaited: Any, spent: list[float]) -> None:
         """``awaited`` is what the hook waits for."""
         self.hook, self.awaited, self.spent = hook, awaited, spent
 
@@ -323,13 +323,13 @@ class Measured:
                 step, argument = self.hook.send, (yield awaited)
             except BaseException as thrown:
                 step, argument = self.hook.throw, thrown
-            began = clock_ns()
+            began = clock_s()
             try:
                 awaited = step(argument)
             except StopIteration:
                 return
             finally:
-                self.spent[0] += clock_ns() - began
+                self.spent[0] += clock_s() - began
 
 
 async def failing(error: Exception) -> None:

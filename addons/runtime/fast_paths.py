@@ -1,15 +1,15 @@
 """Fast paths: what mitmproxy computes again and again during a call is computed the short way, with the same result.
 
-It looks 26 headers up per call, copying and lower-casing every name each time through five functions, parses the same
-length seven times with a regular expression and the same host three times, makes two deep copies of an option's value
-at each read, and checks the type of each field of each message that its own parser made. In total that is a tenth of a
-call. ``patches.py`` puts these in place.
+It looks headers up by copying and lower-casing every name each time through five functions, parses the same length seven times
+with a regular expression and the same host three times, makes two deep copies of an option's value at each read, and checks the
+type of each field of each message that its own parser made, and the class of each hook. In total that is a tenth of a call.
+``patches.py`` puts these in place.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from types import NoneType
 from typing import Any
@@ -23,7 +23,11 @@ IMMUTABLE = frozenset({bool, int, float, str, NoneType})
 def get_all(headers: Any, name: str | bytes) -> list[str]:
     """Return the values of a header, looked up in one pass over the fields."""
     wanted = (name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")).lower()
-    return [value.decode("utf-8", "surrogateescape") for key, value in headers.fields if key.lower() == wanted]
+    length = len(wanted)
+    # Nearly every name differs in its length, which is told without making a copy of it in lower case.
+    return [
+        value.decode("utf-8", "surrogateescape") for key, value in headers.fields if len(key) == length and key.lower() == wanted
+    ]
 
 
 def get(headers: Any, key: str | bytes, default: Any = None) -> Any:
@@ -72,5 +76,26 @@ def path_of_crl(crl_path: Callable[[Any], str]) -> Callable[[Any], str]:
     return path_once
 
 
+class FlowIds:
+    """What takes the place of the module ``uuid`` where a flow gets its id: ids that follow one another, from a random one on."""
+
+    def __init__(self, stock: Any) -> None:
+        self.stock = stock
+        self.prefix = ""
+        self.numbers: Iterator[int] = iter(())
+
+    def uuid4(self) -> str:
+        """Return an id that no other flow has; it is no secret, so it need not be one that nobody could guess."""
+        for number in self.numbers:
+            return f"{self.prefix}{number:012x}"
+        self.prefix, self.numbers = str(self.stock.uuid4())[:-12], iter(range(16**12))
+        return self.uuid4()
+
+
 def skip_type_check(message: Any) -> None:
     """Leave out the type check of each field of each message, a debug aid that ``python -O`` would leave out as well."""
+
+
+def new_without_check(cls: type, *_: object, **__: object) -> Any:
+    """Make a hook, or the end of a command, without the check that its class is a dataclass: a debug aid likewise."""
+    return object.__new__(cls)

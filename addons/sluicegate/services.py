@@ -157,10 +157,10 @@ class Services:
         self.recovered = recover(self.store, self.journal, self.ledger, self.policy_watcher.current.all_limits)
         if self.fleet is not None:
             self.fleet.join() if source.is_confirmed else self.fleet.join_later()
-        self.hook_time: dict[tuple[str, str], list[int]] = {}
-        """By addon and hook: nanoseconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
+        self.hook_time: dict[tuple[str, str], list[float]] = {}
+        """By addon and hook: seconds spent in it and how often it was called; ``commit`` is budget's share of writing."""
         self.streams, self.stream_reads, self.request_ways = Counter[tuple[str, str]](), Counter[str](), Counter[tuple[str, str]]()
-        self.writer = Writer(self.store, self.journal, self.ledger, self.hook_time.setdefault(("budget", "commit"), [0, 0]))
+        self.writer = Writer(self.store, self.journal, self.ledger, self.hook_time.setdefault(("budget", "commit"), [0.0, 0]))
         self.own_servers: dict[str, tuple[str, int]] = {}
         """Where the web application (``web``), the relay (``relay``) and the gateway itself (``gateway-0`` ...) listen."""
         self.chain: Callable[[], Iterable[str]] = tuple

@@ -13,14 +13,14 @@ from runtime import dispatch as dispatch
 from sluicegate.storage import group_commit
 
 _asked = itertools.count()
-_own = 0
+_own = 0.0
 
 
-def clock_ns() -> int:
-    """Return the CPU time of this thread in nanoseconds, without the time these readings have taken."""
-    return time.thread_time_ns() - next(_asked) * _own
+def clock_s() -> float:
+    """Return the CPU time of this thread in seconds, without the time these readings have taken."""
+    return time.thread_time_ns() / 1e9 - next(_asked) * _own
 
 
-_own = min(-clock_ns() + clock_ns() for _ in range(10_000))
+_own = min(-clock_s() + clock_s() for _ in range(10_000))
 for module in (dispatch, group_commit):
-    module.__dict__["clock_ns"] = clock_ns
+    module.__dict__["clock_s"] = clock_s

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
@@ -109,12 +111,12 @@ async def test_an_idle_addon_is_passed_over_until_its_option_changes():
         return "if-none-match" not in flow.request.headers
 
     assert not await asked()
-    assert cached.steps["request"] == []
+    assert cached.turns["request"] == []
     master.options.update(anticache=True)
     assert await asked()
     master.options.update(anticache=False)
     assert not await asked()
-    assert cached.steps["request"] == []
+    assert cached.turns["request"] == []
 
 
 @in_loop
@@ -155,7 +157,7 @@ async def test_update_follows_for_those_who_listen():
 async def test_time_is_counted_for_addons_that_are_not_mitmproxys():
     log: list[str] = []
     master = Master(Options())
-    spent: dict[tuple[str, str], list[int]] = {}
+    spent: dict[tuple[str, str], list[float]] = {}
     master.addons.add(save.Save(), Actor("mine", "passes", [], log))
     cache_dispatch_of(master.addons, spent)
     for _ in range(3):
@@ -181,8 +183,8 @@ class Waiter:
 @settings(max_examples=examples(60))
 @given(st.integers(0, 3), st.integers(0, 3), st.booleans())
 def test_a_hook_is_counted_once_however_often_it_waits(first, second, fails):
-    async def run() -> tuple[list[int], list[int]]:
-        spent: dict[tuple[str, str], list[int]] = {}
+    async def run() -> tuple[list[int], list[float]]:
+        spent: dict[tuple[str, str], list[float]] = {}
         waiters = [Waiter("a", first), Waiter("b", second, fails)]
         master = Master(Options())
         master._legacy_log_events.uninstall()
@@ -191,22 +193,22 @@ def test_a_hook_is_counted_once_however_often_it_waits(first, second, fails):
         await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
         return [w.done for w in waiters], spent["waiter", "requestheaders"]
 
-    done, (took_ns, count) = asyncio.run(run())
+    done, (took_s, count) = asyncio.run(run())
     assert done == [1, 1]
     # One that fails before it has waited is not counted, like one that cannot wait.
     assert count == (1 if fails and not second else 2)
-    assert took_ns > 0
+    assert took_s > 0
 
 
 @in_loop
 async def test_the_time_in_which_a_hook_waits_is_not_its_own():
     reading = iter(range(0, 10_000, 10))
-    spent: dict[tuple[str, str], list[int]] = {}
+    spent: dict[tuple[str, str], list[float]] = {}
     master = Master(Options())
     master.addons.add(Waiter("a", 2))
     cache_dispatch_of(master.addons, spent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "clock_ns", lambda: next(reading))
+        patch.setattr(dispatch, "clock_s", lambda: next(reading))
         await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
     # Three steps, each between two readings of the clock that follow on one another.
     assert spent["waiter", "requestheaders"] == [30, 1]
@@ -275,3 +277,71 @@ def test_a_hook_with_a_mark_is_called_for_flows_that_have_it():
 
 def hooks_of(flow: http.HTTPFlow) -> tuple[hooks.Hook, hooks.Hook]:
     return HttpRequestHook(flow), HttpResponseHook(flow)
+
+
+@in_loop
+async def test_what_an_ordinary_hook_returns_is_awaited_before_the_next_addon():
+    log: list[str] = []
+
+    class Returns:
+        def __init__(self, name: str, wrap: Callable[[Coroutine], Awaitable]) -> None:
+            self.name, self.wrap = name, wrap
+
+        async def rest(self) -> None:
+            await asyncio.sleep(0)
+            log.append(self.name)
+
+        def requestheaders(self, flow: http.HTTPFlow) -> Awaitable:
+            return self.wrap(self.rest())
+
+    master = Master(Options())
+    master.addons.add(Returns("coroutine", lambda c: c), Returns("task", asyncio.ensure_future), Actor("last", "passes", [], log))
+    cache_dispatch_of(master.addons, {})
+    await master.addons.handle_lifecycle(REQUESTHEADERS(tflow.tflow()))
+    assert log == ["coroutine", "task", "last"]
+
+
+@dataclass
+class NobodysHook(hooks.Hook):
+    """A hook without an argument."""
+
+
+@dataclass
+class PairHook(hooks.Hook):
+    """A hook with two arguments."""
+
+    flow: http.HTTPFlow
+    other: str
+
+
+@in_loop
+async def test_hooks_with_no_argument_and_with_several_are_called_and_measured():
+    class Addon:
+        is_called_after_halt = True
+
+        def __init__(self) -> None:
+            self.called: list[tuple] = []
+
+        def nobodys(self) -> None:
+            self.called.append(())
+
+        def pair(self, flow: http.HTTPFlow, other: str) -> None:
+            self.called.append((flow, other))
+
+    class Halts:
+        def pair(self, flow: http.HTTPFlow, other: str) -> None:
+            raise exceptions.AddonHalt
+
+    master, addon, halts, flow = Master(Options()), Addon(), Halts(), tflow.tflow()
+    spent: dict[tuple[str, str], list[float]] = {}
+    cached = cache_dispatch_of(master.addons, spent)
+    master.addons.add(addon)
+    await cached.trigger_event(NobodysHook())
+    await cached.handle_lifecycle(PairHook(flow, "x"))
+    assert addon.called == [(), (flow, "x")]
+    assert [spent["addon", hook][1] for hook in ("nobodys", "pair")] == [1, 1]
+    master.addons.remove(addon)
+    master.addons.add(halts, addon)
+    addon.called.clear()
+    await cached.trigger_event(PairHook(flow, "y"))
+    assert addon.called == [(flow, "y")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pkgutil
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import http, options, optmanager
 from mitmproxy.net.http import url, validate
+from mitmproxy.proxy.events import HookCompleted
+from mitmproxy.proxy.layers.http import HttpRequestHook
+from mitmproxy.test import tflow
 
 from runtime import fast_paths
 from runtime.patches import PATCHES
@@ -146,3 +151,27 @@ def test_the_path_of_the_revocation_list_is_made_once_for_each_ca() -> None:
     config.certstore.default_ca = second
     assert [path(config), path(config)] == ["/mitmproxy-2.crl"] * 2
     assert made == [1, 2]
+
+
+def test_flows_get_ids_that_no_other_has_and_that_look_like_mitmproxys() -> None:
+    ids = fast_paths.FlowIds(uuid)
+    others = fast_paths.FlowIds(uuid)
+    found = [make() for make in (ids.uuid4, others.uuid4) * 3]
+    assert len(set(found)) == len(found)
+    assert all(str(uuid.UUID(found_id)) == found_id and uuid.UUID(found_id).version == 4 for found_id in found)
+    # When the numbers are used up, another beginning is drawn.
+    ids.numbers = iter((1,))
+    assert len({ids.uuid4()[:-12], ids.uuid4()[:-12]}) == 2
+
+
+def test_hooks_are_made_the_same_without_the_check_of_their_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("hook_class_check", "completion_class_check"):
+        (patch,) = (p for p in PATCHES if p.name == name)
+        owner = pkgutil.resolve_name(patch.owner)
+        monkeypatch.setattr(owner, "__new__", owner.__new__)
+        patch.apply()
+    flow = tflow.tflow()
+    hook = HttpRequestHook(flow)
+    assert (type(hook), hook.flow, hook.args(), hook.name, hook.blocking) == (HttpRequestHook, flow, [flow], "request", True)
+    done = HookCompleted(hook, None)
+    assert (type(done), done.command, done.reply) == (HookCompleted, hook, None)

@@ -185,17 +185,17 @@ def test_what_the_dispatch_leaves_is_what_waits_or_has_failed():
             raise dispatch.exceptions.OptionsError("meant to")
 
         cached = object.__new__(dispatch.CachedDispatch)
-        cached.fields = {}
+        cached.readers = {}
         event = dispatch.hooks.all_hooks["request"](flow)
-        cached.steps = {"update": [], "request": [[(lambda _: done.append("first"), None, dispatch.ANY_FLOW)]]}
+        cached.turns = {"update": [], "request": [([(lambda _: done.append("first"), None, None)], False)]}
         assert cached.begin(event) is None
-        cached.steps["request"].append([(waits, None, dispatch.ANY_FLOW)])
+        cached.turns["request"].append(([(waits, None, None)], False))
         rest = cached.begin(event)
         assert done == ["first", "first"]
         assert rest is not None
         await rest
         assert done == ["first", "first", "waited"]
-        cached.steps["request"] = [[(fails, None, dispatch.ANY_FLOW)]]
+        cached.turns["request"] = [([(fails, None, None)], False)]
         failed = cached.begin(event)
         assert failed is not None
         with pytest.raises(dispatch.exceptions.OptionsError):

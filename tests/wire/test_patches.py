@@ -98,7 +98,8 @@ def test_without_all_that_makes_it_faster_it_warns_and_works(gateway, provider, 
     gw = gateway(policy_text(provider.url), scripts=[before, ADDONS / "gateway.py"])
     for row in PATCHES:
         said = [x for x in gw.output if f"patch {row.name} does not fit" in x and row.without_it in x]
-        assert len(said) == (row.on_mismatch == "degrade")
+        # Where nothing that is replaced can be called, nothing was changed.
+        assert len(said) == (row.on_mismatch == "degrade" and any(parameters is not None for parameters in row.known.values()))
     assert gw.post().status == 200
     assert gw.proxied().status == 200
     assert [r["outcome"] for r in gw.calls(2)] == ["completed"] * 2

@@ -192,7 +192,7 @@ def _hooks(snapshot: Snapshot) -> Iterator[Metric]:
     times = CounterMetricFamily("sluicegate_hook_calls", "How often each addon's hooks ran.")
     for (addon, hook), (spent, count) in list(snapshot.services.hook_time.items()):
         labels = Labels({"addon": addon, "hook": hook})
-        add_sample(seconds, labels, spent / 1e9)
+        add_sample(seconds, labels, spent)
         add_sample(times, labels, count)
     yield from (seconds, times)
 

@@ -34,7 +34,7 @@ class MetricsSource(Protocol):
     policy_watcher: Any
     price_watcher: Any
     writer: Writer
-    hook_time: dict[tuple[str, str], list[int]]
+    hook_time: dict[tuple[str, str], list[float]]
     streams: Counter[tuple[str, str]]
     stream_reads: Counter[str]
     request_ways: Counter[tuple[str, str]]

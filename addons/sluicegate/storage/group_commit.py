@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from time import perf_counter_ns as clock_ns
+from time import perf_counter as clock_s
 
 from sluicegate.storage.errors import StoreBusy, StoreError
 
@@ -26,10 +26,10 @@ RETRY_DELAY_S = 0.004
 class GroupCommit:
     """The calls that wait for one kind of write."""
 
-    def __init__(self, write: Callable[[], None], time_spent: list[int]) -> None:
+    def __init__(self, write: Callable[[], None], time_spent: list[float]) -> None:
         """Call ``write`` to put everything pending on disk; it may raise StoreBusy or StoreError, and then loses nothing.
 
-        The nanoseconds and the number of writes are added to ``time_spent``.
+        The seconds and the number of writes are added to ``time_spent``.
         """
         self._write, self._time_spent = write, time_spent
         self._waiting: list[tuple[float, asyncio.Future[None]]] = []
@@ -51,7 +51,7 @@ class GroupCommit:
         await written
 
     def _write_once(self) -> None:
-        began = clock_ns()
+        began = clock_s()
         try:
             self._write()
         except StoreBusy as e:
@@ -68,7 +68,7 @@ class GroupCommit:
         else:
             self._resolve(None)
         finally:
-            self._time_spent[0] += clock_ns() - began
+            self._time_spent[0] += clock_s() - began
             self._time_spent[1] += 1
 
     def _resolve(self, error: StoreError | None, last: float = float("inf")) -> None:

@@ -38,7 +38,7 @@ MINUTE_MS = 60_000
 class Writer:
     """Takes changes from the ledger and writes them with the records that explain them."""
 
-    def __init__(self, store: Store, journal: Journal, ledger: Ledger, commit_time: list[int]) -> None:
+    def __init__(self, store: Store, journal: Journal, ledger: Ledger, commit_time: list[float]) -> None:
         """Add the nanoseconds spent in commits and their number to ``commit_time``."""
         self.store, self.journal, self.ledger = store, journal, ledger
         self.rows = Rows()

@@ -305,15 +305,15 @@ def _size(services: Services, name: str) -> int:
 
 def chain(services: Services) -> list[dict[str, Any]]:
     """Return the addons in their order, with the time each has taken."""
-    spent: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in services.chain()}
-    for (addon, hook), (nanoseconds, count) in list(services.hook_time.items()):
-        spent.setdefault(addon, {})[hook] = nanoseconds, count
+    spent: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in services.chain()}
+    for (addon, hook), (seconds, count) in list(services.hook_time.items()):
+        spent.setdefault(addon, {})[hook] = seconds, count
     calls = max((hooks["request"][1] for hooks in spent.values() if "request" in hooks), default=0)
     return [
         {
             "addon": addon,
-            "hooks": [{"hook": h, "calls": count, "seconds": ns / 1e9} for h, (ns, count) in hooks.items()],
-            "us_per_call": round(sum(hooks[h][0] for h in hooks if h in _CALL_HOOKS) / calls / 1000, 1) if calls else None,
+            "hooks": [{"hook": h, "calls": count, "seconds": seconds} for h, (seconds, count) in hooks.items()],
+            "us_per_call": round(sum(hooks[h][0] for h in hooks if h in _CALL_HOOKS) / calls * 1e6, 1) if calls else None,
         }
         for addon, hooks in spent.items()
     ]
