@@ -10,9 +10,9 @@ from mitmproxy import http
 from flow import Addon, call_of, deny, enforcing, ensure_call, services, settlement_of, when_read
 from sluicegate.calls.call import Call, Settlement
 from sluicegate.calls.learning import MAX_MODELS, MIN_RATIO_SAMPLES, lesson_of
-from sluicegate.sending.reservation import commit, reserve_money
+from sluicegate.sending.reservation import reserve_money
 from sluicegate.services import Services
-from sluicegate.values import COST_HEADER, RequestFacts, usd
+from sluicegate.values import COST_HEADER, Deny, RequestFacts, usd
 
 MAX_LOOKS = 50
 """Answers of a model, since the start, that are all looked at for how many characters its tokens have."""
@@ -38,20 +38,36 @@ class Budget(Addon):
         call = ensure_call(flow)
         return None if call is None or call.kind != "messages" else when_read(flow, call, self.reserve)
 
-    async def reserve(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts) -> None:
-        """Reserve a call's money, and wait until that is on disk."""
+    def reserve(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts) -> Awaitable[None] | None:
+        """Reserve a call's money. It goes on when that is on disk, for which it seldom has to wait."""
         shared, policy = services(), call.policy
         if policy is None:
-            return
+            return None
         if not all(map(shared.prices_for(call.provider, policy).is_at_hand, facts.named_models)):
-            # Once in the life of most gateways that need it at all.
-            await asyncio.to_thread(shared.prices.load_bundled)
-        refusal = await reserve_money(shared, call, facts, policy)
+            return self.reserve_with_prices(flow, call, facts)
+        refusal = reserve_money(shared, call, facts, policy)
         if refusal is None:
-            refusal = await commit(shared)
-        if refusal is not None:
-            shared.ledger.release(call.id)
-            deny(flow, refusal)
+            return None
+        if not isinstance(refusal, Deny):
+            return self.refuse_late(flow, call, refusal)
+        self.refuse(flow, call, refusal)
+        return None
+
+    async def reserve_with_prices(self, flow: http.HTTPFlow, call: Call, facts: RequestFacts) -> None:
+        """Read the prices that come with the gateway first: once in the life of most gateways that need them at all."""
+        await asyncio.to_thread(services().prices.load_bundled)
+        if (rest := self.reserve(flow, call, facts)) is not None:
+            await rest
+
+    async def refuse_late(self, flow: http.HTTPFlow, call: Call, refusal: Awaitable[Deny | None]) -> None:
+        """Wait for what reserving a call's money has to wait for."""
+        if (found := await refusal) is not None:
+            self.refuse(flow, call, found)
+
+    def refuse(self, flow: http.HTTPFlow, call: Call, refusal: Deny) -> None:
+        """Refuse a call, and let go of its money."""
+        services().ledger.release(call.id)
+        deny(flow, refusal)
 
     def call_ended(self, flow: http.HTTPFlow) -> None:
         """Charge what the call really cost, once."""

@@ -152,3 +152,49 @@ def test_one_who_stops_waiting_leaves_the_others_waiting(monkeypatch: pytest.Mon
 
     run(scene)
     assert disk.writes == 2
+
+
+def test_who_finds_nobody_waiting_is_written_at_once() -> None:
+    disk, spent = Disk(), [0, 0]
+
+    async def scene() -> None:
+        group = group_commit.GroupCommit(disk.write, spent)
+        assert [group.commit_at_once(), group.commit_at_once()] == [True, True]
+        assert disk.writes == 2
+
+    run(scene)
+    assert spent[1] == 2
+    assert spent[0] > 0
+
+
+def test_who_finds_a_foreign_lock_or_others_that_wait_for_it_waits_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "BUSY_TIMEOUT_S", 60.0)
+    disk = Disk(StoreBusy("locked"), StoreBusy("locked"), None)
+
+    async def scene() -> None:
+        group = group_commit.GroupCommit(disk.write, [0, 0])
+        assert not group.commit_at_once()
+        first = asyncio.create_task(group.commit())
+        await asyncio.sleep(0)
+        assert not group.commit_at_once()
+        assert disk.writes == 1
+        await asyncio.gather(first, group.commit())
+        # Locked once more, and then both.
+        assert disk.writes == 3
+
+    run(scene)
+
+
+def test_who_cannot_be_written_at_once_is_refused() -> None:
+    disk, told = Disk(StoreError("disk full"), KeyError("unheard of"), None), []
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        group = group_commit.GroupCommit(disk.write, [0, 0])
+        for why in ("disk full", "KeyError: 'unheard of'"):
+            with pytest.raises(StoreError, match=why):
+                group.commit_at_once()
+        assert group.commit_at_once()
+
+    run(scene)
+    assert [type(e) for e in told] == [KeyError]

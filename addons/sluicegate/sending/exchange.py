@@ -28,7 +28,7 @@ from sluicegate.sending.failure import Failed, cause_of_silence, cost_of_abandon
 from sluicegate.sending.forms import Reworded
 from sluicegate.sending.outgoing import outgoing
 from sluicegate.sending.prepared import ClientRequest, PreparedRequest, with_key
-from sluicegate.sending.reservation import commit, move_to_target
+from sluicegate.sending.reservation import committed, move_to_target
 from sluicegate.services import Services
 from sluicegate.translation import Untranslatable
 from sluicegate.values import Deny, Reason, RequestFacts
@@ -165,7 +165,7 @@ class Exchange:
         refusal = await move_to_target(self.shared, call, facts, self.relayed.policy)
         if refusal is None:
             self.held = target
-            refusal = await commit(self.shared)
+            refusal = await committed(self.shared)
             self.require_client()
         return refusal
 

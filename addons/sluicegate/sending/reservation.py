@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
 
 from sluicegate.calls import estimate
 from sluicegate.calls.admission import (
     Demand,
+    Money,
     deny_exhausted,
     expected_demand,
     likely_of,
@@ -52,6 +54,15 @@ Requested = list[tuple[Limit, int]]
 """What a call asks of limits."""
 
 
+def reserve_own(
+    shared: Services, call: Call, requested: Requested, checks: list[LimitCheck], *, replaces: bool = False
+) -> Deny | None:
+    """Hold what a call asks of limits that are this gateway's alone, or hold nothing and refuse it."""
+    now = shared.clock()
+    full = shared.ledger.reserve(call.id, requested, now, checks, replaces=replaces)
+    return None if full is None else deny_exhausted(full, now)
+
+
 async def reserve(
     shared: Services, call: Call, requested: Requested, checks: list[LimitCheck], *, replaces: bool = False
 ) -> Deny | None:
@@ -61,9 +72,7 @@ async def reserve(
     """
     fleet = shared.fleet
     if fleet is None:
-        now = shared.clock()
-        full = shared.ledger.reserve(call.id, requested, now, checks, replaces=replaces)
-        return None if full is None else deny_exhausted(full, now)
+        return reserve_own(shared, call, requested, checks, replaces=replaces)
     known = len(checks)
 
     def attempt() -> Exhausted | None:
@@ -93,17 +102,34 @@ async def reserve_shared_rates(shared: Services, call: Call, limits: Limits, tok
     return await reserve(shared, call, requested_rates(limits, tokens), call.limit_checks)
 
 
-async def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
-    """Reserve the call's money in memory and store its draft; return the refusal if it does not fit."""
+def reserve_money(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Awaitable[Deny | None] | Deny | None:
+    """Hold the call's money, and put that on disk; return the refusal if it does not fit.
+
+    To be awaited where a store that several gateways have may be asked, and for the disk, see ``commit``.
+    """
     limits = limits_of_call(policy, call.principal, call.provider, facts.model, is_paid_for=call.login is None)
     demand = demand_of(shared, call, facts, policy, limits)
     money = requested_money(limits, demand, facts.model)
     if isinstance(money, Deny):
         return money
+    if shared.fleet is not None:
+        return reserve_shared_money(shared, call, facts, policy, limits, demand, money)
+    refusal = reserve_own(shared, call, money.amounts, call.limit_checks)
+    if refusal is not None:
+        return refusal
+    hold(shared, call, facts, policy, limits, demand, money.cost_nano)
+    return commit(shared)
+
+
+async def reserve_shared_money(
+    shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: Limits, demand: Demand, money: Money
+) -> Deny | None:
+    """Hold a call's money under budgets that several gateways have, and put that on disk."""
     refusal = await reserve(shared, call, money.amounts, call.limit_checks)
-    if refusal is None:
-        hold(shared, call, facts, policy, limits, demand, money.cost_nano)
-    return refusal
+    if refusal is not None:
+        return refusal
+    hold(shared, call, facts, policy, limits, demand, money.cost_nano)
+    return await committed(shared)
 
 
 async def move_to_target(shared: Services, call: Call, facts: RequestFacts, policy: Policy) -> Deny | None:
@@ -127,13 +153,35 @@ async def move_to_target(shared: Services, call: Call, facts: RequestFacts, poli
     return None
 
 
-async def commit(shared: Services) -> Deny | None:
-    """Put what calls hold on disk, without which none may leave; return the refusal where that fails."""
+def commit(shared: Services) -> Awaitable[Deny | None] | Deny | None:
+    """Put what calls hold on disk, without which none may leave; return the refusal where that fails.
+
+    To be awaited where another process has the database.
+    """
+    try:
+        return None if shared.writer.commit_at_once() else commit_in_turn(shared)
+    except StoreError:
+        return refusal_of_store()
+
+
+async def commit_in_turn(shared: Services) -> Deny | None:
+    """Put what calls hold on disk, all that wait for it together; return the refusal where that fails."""
     try:
         await shared.writer.commit()
     except StoreError:
-        return Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
+        return refusal_of_store()
     return None
+
+
+async def committed(shared: Services) -> Deny | None:
+    """Put what calls hold on disk, waiting where that is needed; return the refusal where it fails."""
+    refusal = commit(shared)
+    return refusal if refusal is None or isinstance(refusal, Deny) else await refusal
+
+
+def refusal_of_store() -> Deny:
+    """Return the refusal of a call that could not be put on disk."""
+    return Deny(Reason.GATEWAY_ERROR, "The gateway's ledger cannot be written; try again shortly")
 
 
 def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limits: Limits, demand: Demand, cost_nano: int) -> None:

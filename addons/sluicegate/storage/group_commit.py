@@ -1,7 +1,8 @@
-"""Group commit: calls that must be on disk before they go on share one transaction, as many as wait at that moment.
+"""Group commit: calls that must be on disk before they go on are written at once, or, where that cannot be, all together.
 
-A transaction costs 50 us whatever it holds, so a busy gateway commits once per turn of its loop, and an idle one once
-per call, without waiting for others to join.
+To write a call by itself takes 14 us of processor time, and together with others 4 to 10. To wait for others, in a task that is
+woken in another turn of the event loop, takes 40. So calls only wait while another process has the database, and those that wait
+at one moment share one transaction.
 """
 
 from __future__ import annotations
@@ -37,6 +38,25 @@ class GroupCommit:
         self._tries = 0
         """Tries that found the database locked."""
 
+    def commit_at_once(self) -> bool:
+        """Put what is pending on disk now; return False where that has to be waited for, see ``commit``.
+
+        Raises StoreError when it cannot be written; what is pending stays pending.
+        """
+        if self._waiting:
+            return False
+        try:
+            self._write_timed()
+        except StoreBusy:
+            return False
+        except StoreError:
+            raise
+        except Exception as e:
+            # An unexpected error must not let a call go on.
+            asyncio.get_running_loop().call_exception_handler({"message": "The commit failed", "exception": e})
+            raise StoreError(f"{type(e).__name__}: {e}") from e
+        return True
+
     async def commit(self) -> None:
         """Return when what is pending now is on disk. Waits at most ``BUSY_TIMEOUT_S`` for another process's lock.
 
@@ -51,9 +71,8 @@ class GroupCommit:
         await written
 
     def _write_once(self) -> None:
-        began = clock_s()
         try:
-            self._write()
+            self._write_timed()
         except StoreBusy as e:
             self._tries += 1
             self._resolve(e, last=self._tries)
@@ -67,6 +86,11 @@ class GroupCommit:
             raise
         else:
             self._resolve(None)
+
+    def _write_timed(self) -> None:
+        began = clock_s()
+        try:
+            self._write()
         finally:
             self._time_spent[0] += clock_s() - began
             self._time_spent[1] += 1

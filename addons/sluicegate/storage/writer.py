@@ -108,6 +108,13 @@ class Writer:
         """
         await self._reservations.commit()
 
+    def commit_at_once(self) -> bool:
+        """Put every open reservation on disk now; return False where that has to be waited for, see ``commit``.
+
+        Raises StoreError when it cannot be written; what is pending stays pending.
+        """
+        return self._reservations.commit_at_once()
+
     async def commit_all(self) -> None:
         """Put everything that is pending on disk, waiting and failing like ``commit``."""
         await self._everything.commit()
