@@ -19,8 +19,11 @@ _match_head = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 
 LINE_END = b"\r\n"
 
+_LAST_CHUNK = [b"0", b"", b""]
+"""The last chunk, split at the ends of lines."""
+
 MAX_SIZES = 4096
-"""Lines with a chunk's size that are remembered; a model's words take few hundred different ones."""
+"""Lines with a chunk's size that are remembered, before they are forgotten; a model's words take few hundred different ones."""
 
 _sizes: dict[bytes, int] = {}
 """By the line of a chunk's size, without its end, so many bytes, which are more than 0."""
@@ -51,9 +54,16 @@ def _size(data: bytes, at: int) -> int:
     """Return the size of the chunk whose line ends at ``at``, and remember it; 0 if it is not in the plainest form."""
     if (head := _match_head(data)) is None or head.end() != at + 2:
         return 0
-    size = int(head[1], 16)
-    if size and len(_sizes) < MAX_SIZES:
-        _sizes[head[1]] = size
+    return _remember(head[1])
+
+
+def _remember(line: bytes) -> int:
+    """Return the size that a line says, and remember it if it is more than 0."""
+    size = int(line, 16)
+    if size:
+        if len(_sizes) >= MAX_SIZES:
+            _sizes.clear()
+        _sizes[line] = size
     return size
 
 
@@ -75,7 +85,7 @@ def read_pieces(reader: Any, data: bytes) -> Pieces | None:
             return _moved(reader, left, pieces, _chunk(first), len(first)) if first else None
         at = left + len(LINE_END)
     plain_from = at
-    at, begin, length = _take_whole(data, at, pieces)
+    at, begin, length = _take_whole(data, _take_known(data, at, pieces), pieces)
     last = data[begin : begin + length]
     plain = data if not plain_from and at == len(data) else data[plain_from:at]
     framed = _chunk(first) + plain if first else plain
@@ -87,13 +97,29 @@ def read_pieces(reader: Any, data: bytes) -> Pieces | None:
     return Pieces(pieces[0] if len(pieces) == 1 else b"".join(pieces), framed, at)
 
 
+def _take_known(data: bytes, at: int, pieces: list[bytes]) -> int:
+    """Add the payloads of the whole chunks from ``at`` on if all have a size that is remembered, and return where they end.
+
+    Split at the ends of lines, a body is sizes and payloads in turn. Where a payload has such an end in itself, nothing is added.
+    """
+    parts = (data[at:] if at else data).split(LINE_END)
+    # What follows the last end of a line: the beginning of a size, or of a chunk with the size before it; or all of the last chunk.
+    rest = parts[-3:] if parts[-3:] == _LAST_CHUNK else parts[-1:] if len(parts) % 2 else parts[-2:]
+    del parts[-len(rest) :]
+    payloads = parts[1::2]
+    if list(map(_sizes.get, parts[::2])) != list(map(len, payloads)):
+        return at
+    pieces += payloads
+    return len(data) - len(LINE_END.join(rest))
+
+
 def _take_whole(data: bytes, at: int, pieces: list[bytes]) -> tuple[int, int, int]:
     """Add the payloads of the whole chunks from ``at`` on; return where they end, and where the payload of another begins.
 
     The third number is the length of that one, which has come in part; 0 if there is none, or it is for h11.
     """
     while (head := _match_head(data, at)) is not None:
-        begin, length = head.end(), int(head[1], 16)
+        begin, length = head.end(), _remember(head[1])
         end = begin + length
         if not length:
             break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import h11
 import pytest
 from h11._readers import ChunkedReader, ContentLengthReader
@@ -9,6 +11,7 @@ from h11._receivebuffer import ReceiveBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.streams import chunk_framing
 from runtime.streams.chunk_framing import lacking, read_only_chunk, read_pieces, stock_reader
 from runtime.trailers import without_trailers
 
@@ -111,6 +114,43 @@ def test_any_bytes_are_read_as_h11_reads_them(data, cut):
 def test_any_mixture_of_their_parts_is_read_as_h11_reads_it(parts):
     check(parts)
     check([b"".join(parts)])
+
+
+def state(reader: ChunkedReader) -> tuple[int, bytes]:
+    return reader._bytes_in_chunk, bytes(reader._bytes_to_discard)
+
+
+@given(
+    chunks=st.lists(
+        st.sampled_from([b"3\r\nabc\r\n", b"B\r\nhello\r\nyou!\r\n", b"2\r\n\r\n\r\n", b"1\r\n0\r\n", b"2\r\nno", b"0\r\n\r\n"])
+    ),
+    cuts=st.sets(st.integers(1, 60), max_size=2),
+)
+def test_sizes_that_are_remembered_change_nothing(chunks, cuts):
+    body = b"".join(chunks)
+    at = sorted({0, len(body), *(c for c in cuts if c < len(body))})
+    first, again = ChunkedReader(), ChunkedReader()
+    for data in (body[a:b] for a, b in itertools.pairwise(at)):
+        chunk_framing._sizes.clear()
+        found = read_pieces(first, data)
+        chunk_framing._sizes.update({b"3": 3, b"B": 11, b"2": 2, b"1": 1})
+        assert read_pieces(again, data) == found
+        assert state(again) == state(first)
+
+
+def test_the_sizes_of_a_burst_are_all_known_the_second_time(monkeypatch):
+    body = b"".join(b"%x\r\n%b\r\n" % (n, b"x" * n) for n in range(1, 60)) + b"0\r\n\r\n"
+    whole = read_pieces(ChunkedReader(), body)
+    monkeypatch.setattr(chunk_framing, "_remember", None)
+    assert read_pieces(ChunkedReader(), body[:-5]) == (*whole[:2], len(body) - 5)
+
+
+def test_few_sizes_are_remembered(monkeypatch):
+    monkeypatch.setattr(chunk_framing, "_sizes", {})
+    monkeypatch.setattr(chunk_framing, "MAX_SIZES", 3)
+    for n in range(1, 10):
+        read_pieces(ChunkedReader(), b"%x\r\n%b\r\n" % (n, b"x" * n))
+        assert 0 < len(chunk_framing._sizes) <= 3
 
 
 def test_one_whole_chunk_is_read_in_any_plain_spelling():
