@@ -125,7 +125,8 @@ def measure_peer(run: Run, name: str) -> None:
     """Measure a peer in all cells. What it cannot do is noted, and the rest goes on."""
     run.progress(f"{name}: starting")
     with peers.running(name, run.proxies) as peer:
-        ours = run.proxies.proxy(OURS)
+        # As new as the peer: what other parts have left in its database is not measured.
+        ours = run.proxies.fresh(OURS, f"next to {name}")
         run.versions |= peer.versions
         steps: dict[str, Callable[[], None]] = {str(cell): partial(compare, run, peer, ours, cell) for cell in cells_of(run, name)}
         if name != "stock":

@@ -51,7 +51,7 @@ def running(name: str, proxies: Proxies) -> Iterator[Peer]:
     Raises CalledProcessError where it cannot be installed, RuntimeError where it cannot be set up.
     """
     if name == "stock":
-        yield Peer(proxies.proxy(STREAMING), {"stock": version.VERSION})
+        yield Peer(proxies.fresh(STREAMING, "peer"), {"stock": version.VERSION})
         return
     if name in COMMANDS:
         with running_command(name, proxies.plain_port, proxies.folder) as peer:
