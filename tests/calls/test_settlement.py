@@ -15,7 +15,7 @@ from sluicegate.calls.record import record_of
 from sluicegate.calls.settlement import charge_usage, price_usage, recorded_amounts, settle, used_or_expected
 from sluicegate.policy.loader import load
 from sluicegate.policy.model import FallbackPrice
-from sluicegate.pricing.prices import Prices
+from sluicegate.pricing.prices import Charge, Prices
 from sluicegate.values import Outcome, Principal, RequestFacts, Usage
 from support.harness import policy_text
 
@@ -120,7 +120,7 @@ def test_a_model_without_a_price_costs_as_the_dearest_of_its_family_and_its_reco
     strict = replace(policy, unpriced="deny")
     assert charge_usage(strict, PRICES, usage, NEW_MODEL, NOW) is None
     lenient = replace(policy, unpriced="fallback", fallback_price=FallbackPrice(10, 20))
-    assert charge_usage(lenient, PRICES, usage, NEW_MODEL, NOW) == (1_000 * 10 + 100 * 20, True)
+    assert charge_usage(lenient, PRICES, usage, NEW_MODEL, NOW) == Charge(1_000 * 10 + 100 * 20, True)
 
 
 def test_a_listed_price_is_no_estimate(policy):
@@ -142,7 +142,7 @@ def test_each_part_of_a_call_is_priced_by_its_own_model_and_none_is_free(policy,
     parts = (Usage(500, 50, model=OPUS), Usage(505_000, 0, model="claude-unheard-of"))
     usage = Usage(505_500, 50, iterations=parts)
     charge = charge_usage(replace(policy, **rule), PRICES, usage, OPUS, NOW)
-    assert charge == (500 * 4_000 + 50 * 20_000 + second, True)
+    assert charge == Charge(500 * 4_000 + 50 * 20_000 + second, True)
 
 
 def test_without_an_estimate_nothing_was_admitted_and_nothing_is_charged(policy):

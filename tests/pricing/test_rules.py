@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from sluicegate.pricing.price_file import PriceError, read_prices
-from sluicegate.pricing.prices import Prices
+from sluicegate.pricing.prices import Charge, Prices
 from sluicegate.values import Usage
 from sluicegate.windows import parse_iso
 
@@ -210,7 +210,7 @@ def test_retired_and_special_models_lend_nothing():
 def test_a_listed_price_is_no_estimate():
     for model in ("claude-opus-5-5", "gpt-6.1-sol", "text-embedding-3-small"):
         assert not PRICES.price(model, NOW).is_estimated
-        assert PRICES.charge(MIX, model, NOW) == (PRICES.cost(MIX, model, NOW), False)
+        assert PRICES.charge(MIX, model, NOW) == Charge(PRICES.cost(MIX, model, NOW), False)
 
 
 def test_an_operators_price_ends_the_estimate_and_its_families_come_first(tmp_path):
@@ -221,8 +221,8 @@ def test_an_operators_price_ends_the_estimate_and_its_families_come_first(tmp_pa
     )
     prices = Prices.load(file)
     assert prices.price("gpt-6.2-sol", NOW).origin == "operator"
-    assert prices.charge(Usage(1_000), "gpt-6.2-sol", NOW) == (1_000_000, False)
-    assert prices.charge(Usage(1_000), "our-model", NOW) == (7_000_000, True)
+    assert prices.charge(Usage(1_000), "gpt-6.2-sol", NOW) == Charge(1_000_000, False)
+    assert prices.charge(Usage(1_000), "our-model", NOW) == Charge(7_000_000, True)
     assert prices.price("gpt-9-sol", NOW).family == "ours"
 
 
@@ -322,7 +322,7 @@ def test_the_entries_of_the_documentation_are_valid_and_cost_what_they_say(tmp_p
     assert prices.cost(Usage(272_001, 10), "gpt-6.2-sol", NOW) == 272_001 * 4_000 + 10 * 15_000
     assert prices.cost(Usage(1_000), "gpt-6.2-sol", parse_iso("2027-01-01")) == 1_000_000
     assert prices.cost(Usage(1_000, service_tier="flex"), "gpt-6.2-sol", NOW) == 1_000_000
-    assert prices.charge(Usage(1_000), "ours-1", NOW) == (4_000_000, True)
+    assert prices.charge(Usage(1_000), "ours-1", NOW) == Charge(4_000_000, True)
 
 
 def test_what_a_model_can_write_is_never_taken_for_less():

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from sluicegate.pricing.price_file import read_prices
-from sluicegate.pricing.prices import BUILTIN_TABLES, SAME_NAME, Prices
+from sluicegate.pricing.prices import BUILTIN_TABLES, SAME_NAME, Charge, Prices
 from sluicegate.pricing.seller import Seller
 from sluicegate.providers.known import known_providers
 from sluicegate.values import Usage
@@ -93,5 +93,5 @@ def test_makers_have_no_seller_and_are_priced_by_name(prices):
 
 def test_what_an_answer_says_that_it_cost_is_charged_whatever_the_lists_say(prices):
     usage = Usage(input_tokens=10, output_tokens=10, reported_cost_nano=123)
-    assert prices.sold_by(GROQ).charge(usage, "no-such-model-anywhere", AT) == (123, False)
+    assert prices.sold_by(GROQ).charge(usage, "no-such-model-anywhere", AT) == Charge(123, False)
     assert prices.charge(usage, "claude-opus-5-5", AT).nano == 123

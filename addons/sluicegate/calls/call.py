@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -37,7 +37,7 @@ _CLOUDS = ("bedrock", "foundry", "vertex")
 """Providers whose API Claude Code speaks in a mode of its own."""
 
 
-class Settlement(NamedTuple):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What a call is charged: nano-dollars, and the amounts for its claims under rate limits, by unit."""
 
     usage: Usage | None
@@ -201,7 +201,7 @@ class Call(msgspec.Struct):
     @property
     def abandoned_nano(self) -> int:
         """Return what the attempts that were given up have cost, in nano-dollars."""
-        return sum(attempt.cost_nano for attempt in self.attempts or ())
+        return sum(attempt.cost_nano for attempt in self.attempts) if self.attempts else 0
 
     @property
     def elapsed_ms(self) -> int:

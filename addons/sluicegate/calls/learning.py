@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from sluicegate.model_names import undated
 from sluicegate.values import RequestFacts, Usage
 
@@ -106,7 +108,7 @@ class Known(NamedTuple):
     shared: Learned
 
 
-class Lesson(NamedTuple):
+class Lesson(msgspec.Struct, frozen=True):
     """What one answer teaches; None where it says nothing about that."""
 
     output_tokens: int | None = None
@@ -119,10 +121,7 @@ class Lesson(NamedTuple):
 
     def __bool__(self) -> bool:
         """Return whether it teaches anything."""
-        return self != _TEACHES_NOTHING
-
-
-_TEACHES_NOTHING = Lesson()
+        return bool(self.output_tokens is not None or self.prompt or self.delivered or self.speed)
 
 
 class CacheSplit(NamedTuple):
@@ -195,8 +194,10 @@ class Learning:
             models = self._models.get(key[0])
             if models is None:
                 models = self._models[key[0]] = OrderedDict()
-            models[name] = None
-            models.move_to_end(name)
+            if name in models:
+                models.move_to_end(name)
+            else:
+                models[name] = None
             if len(models) > (MAX_MODELS_OF_A_KEY if key[0] else MAX_MODELS):
                 changed[self._forget((key[0], next(iter(models))))] = None
         while len(self.learned) > MAX_KEYS:
@@ -250,12 +251,12 @@ def lesson_of(
     """
     if reported.estimated:
         return Lesson()
-    output, prompt = reported.output_tokens, reported.prompt_tokens
-    is_whole = not is_truncated and (facts.max_tokens is None or output < facts.max_tokens * facts.extent.candidates)
-    has_prompt = facts.is_text_only and not reported.iterations and facts.text_bytes > 0 and prompt
+    output, prompt, most = reported.output_tokens, reported.prompt_tokens, facts.max_tokens
+    is_whole = not is_truncated and (most is None or output < most * facts.extent.candidates)
+    text_bytes = facts.text_bytes if facts.is_text_only and not reported.iterations else 0
     return Lesson(
         output if is_whole and output else None,
-        (min(prompt, facts.text_bytes), facts.text_bytes) if has_prompt else None,
+        (min(prompt, text_bytes), text_bytes) if text_bytes > 0 and prompt else None,
         # Fewer characters than tokens: much of what was billed was thought unseen.
         (characters, output) if output and characters >= output else None,
         (output, elapsed_ms) if output >= MIN_SPEED_TOKENS and elapsed_ms >= MIN_SPEED_MS else None,

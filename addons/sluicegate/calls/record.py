@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sluicegate.calls.call import Call
+from sluicegate.calls.plan import Attempt
 from sluicegate.calls.refusal import one_line
-from sluicegate.values import TOKEN_COLUMNS, Outcome, Usage, usd
+from sluicegate.values import TOKEN_COLUMNS, TOOL_COLUMNS, Outcome, Usage, usd
 from sluicegate.windows import iso
 
 Record = dict[str, Any]
@@ -83,84 +84,111 @@ DETAIL_COLUMNS = ("limits", "attempts")
 
 _UNUSED = Usage()
 
+_BLANK: Record = dict.fromkeys(COLUMNS) | dict.fromkeys(("stream", "estimated", *TOOL_COLUMNS), 0)
+"""A record of nothing, in the order of the columns. Filling a copy takes half the time of a dictionary written out."""
+
 
 def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
     """Return the record the call would have if the process died now: this usage at this cost, ``interrupted``."""
     record = record_of(call, call.started_at, usage)
-    attempts = _attempts(call, cost_nano)
-    record.update(cost_usd=usd(cost_nano), cost_nano=cost_nano, outcome=Outcome.INTERRUPTED.value, attempts=attempts)
-    if call.login is not None:
-        record.update(cost_usd="0", cost_nano=0, shadow_usd=usd(cost_nano), shadow_nano=cost_nano)
+    cost_usd = usd(cost_nano)
+    if call.login is None:
+        record["cost_usd"], record["cost_nano"] = cost_usd, cost_nano
+    else:
+        record["cost_usd"], record["cost_nano"] = "0", 0
+        record["shadow_usd"], record["shadow_nano"] = cost_usd, cost_nano
+    record["outcome"] = Outcome.INTERRUPTED._value_
+    if call.attempts is not None:
+        record["attempts"] = _attempts(call, call.attempts, cost_nano)
     return record
 
 
 def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     """Return the call as one flat record, complete however it ended; fields that do not apply are None."""
-    usage = usage or call.usage or _UNUSED
-    who, facts, policy = call.principal, call.facts, call.policy
-    reason = call.deny.reason if call.deny else call.failure
-    claim = call.attribution.get("project")
-    project, project_source = policy.recorded_project(who, claim) if policy and who else (None, None)
-    return {
-        "id": call.id,
-        "started_at": iso(call.started_at),
-        "latency_ms": max(0, now - call.started_at),
-        "ttft_ms": None if call.first_byte_at is None else max(0, call.first_byte_at - call.started_at),
-        "virtual_key_id": who.virtual_key_id if who else None,
-        # A header may name the user where the key has none; it never overrides the key's.
-        "user_id": (who.user_id if who else None) or call.attribution.get("user_id"),
-        "team_id": who.team_id if who else None,
-        "customer_id": who.customer_id if who else None,
-        "project_id": project,
-        "session_id": call.session_id,
-        "agent_id": call.agent_id,
-        "provider": call.provider,
-        "model_requested": facts.model if facts else None,
-        "model_served": usage.model,
-        "stream": int(facts.stream) if facts else 0,
-        "status": call.status,
-        "outcome": (call.outcome or Outcome.FAILED).value,
-        "reason": reason.value if reason else None,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "cost_usd": usd(call.cost_nano),
-        "cost_nano": call.cost_nano,
-        "estimated": int(usage.estimated),
-        "policy_revision": policy.revision if policy else None,
-        "request_bytes": call.request_bytes,
-        "response_bytes": call.response_bytes,
-        "user_agent": call.user_agent,
-        "path": call.path,
-        "web_search_requests": usage.web_search_requests,
-        "limits": call.limit_checks,
-        "file_search_requests": usage.file_search_requests,
-        "code_interpreter_sessions": usage.code_interpreter_sessions,
-        "route": call.plan.route if call.plan else None,
-        "attempts": _attempts(call, call.cost_nano),
-        "asked_model": call.asked_model if facts and call.asked_model != facts.model else None,
-        "shadow_usd": usd(call.shadow_nano) if call.shadow_nano is not None else None,
-        "shadow_nano": call.shadow_nano,
-        "client_address": call.client_address,
-        "message": one_line(call.deny.message) if call.deny else None,
-        "labels": policy.labels_text(who) if policy and who else None,
-        "project_source": project_source,
-        "claimed_project": claim,
-        "cache": call.cache,
-        "saved_usd": usd(call.saved_nano) if call.saved_nano is not None else None,
-        "saved_nano": call.saved_nano,
-        "node": call.node,
-    }
+    record, began, first_byte_at = _BLANK.copy(), call.started_at, call.first_byte_at
+    record["id"] = call.id
+    record["started_at"] = iso(began)
+    record["latency_ms"] = now - began if now > began else 0
+    if first_byte_at is not None:
+        record["ttft_ms"] = first_byte_at - began if first_byte_at > began else 0
+    _note_caller(record, call)
+    record["session_id"] = call.session_id
+    record["agent_id"] = call.agent_id
+    record["provider"] = call.provider
+    record["status"] = call.status
+    # ``value`` takes ten times as long.
+    record["outcome"] = (call.outcome or Outcome.FAILED)._value_
+    _note_usage(record, usage or call.usage or _UNUSED)
+    record["cost_usd"], record["cost_nano"] = usd(call.cost_nano), call.cost_nano
+    record["request_bytes"], record["response_bytes"] = call.request_bytes, call.response_bytes
+    record["user_agent"] = call.user_agent
+    record["path"] = call.path
+    record["client_address"] = call.client_address
+    record["limits"] = call.limit_checks
+    record["cache"] = call.cache
+    record["node"] = call.node
+    if (facts := call.facts) is not None:
+        record["model_requested"] = facts.model
+        record["stream"] = int(facts.stream)
+    if call.deny is not None or call.failure is not None or call.plan is not None or call.attempts is not None:
+        _note_way(record, call)
+    if call.shadow_nano is not None:
+        record["shadow_usd"], record["shadow_nano"] = usd(call.shadow_nano), call.shadow_nano
+    if call.saved_nano is not None:
+        record["saved_usd"], record["saved_nano"] = usd(call.saved_nano), call.saved_nano
+    return record
 
 
-def _attempts(call: Call, cost_nano: int) -> list[Record] | None:
+def _note_usage(record: Record, usage: Usage) -> None:
+    """Note what the call used."""
+    record["model_served"] = usage.model
+    record["input_tokens"] = usage.input_tokens
+    record["output_tokens"] = usage.output_tokens
+    record["cache_read_tokens"] = usage.cache_read_tokens
+    record["cache_write_5m_tokens"] = usage.cache_write_5m_tokens
+    record["cache_write_1h_tokens"] = usage.cache_write_1h_tokens
+    if usage.web_search_requests or usage.file_search_requests or usage.code_interpreter_sessions:
+        for name in TOOL_COLUMNS:
+            record[name] = getattr(usage, name)
+    if usage.estimated:
+        record["estimated"] = 1
+
+
+def _note_way(record: Record, call: Call) -> None:
+    """Note why a call was refused or has no answer, and where a call went that could go elsewhere than it was addressed to."""
+    if call.deny is not None:
+        record["reason"], record["message"] = call.deny.reason.value, one_line(call.deny.message)
+    elif call.failure is not None:
+        record["reason"] = call.failure.value
+    if call.plan is not None:
+        record["route"] = call.plan.route
+    if call.facts is not None and call.asked_model != call.facts.model:
+        record["asked_model"] = call.asked_model
+    if call.attempts is not None:
+        record["attempts"] = _attempts(call, call.attempts, call.cost_nano)
+
+
+def _note_caller(record: Record, call: Call) -> None:
+    """Note who made the call, what for, and by which policy it was judged."""
+    who, policy = call.principal, call.policy
+    record["claimed_project"] = claim = call.attribution.get("project")
+    if policy is not None:
+        record["policy_revision"] = policy.revision
+    if who is not None:
+        record["virtual_key_id"] = who.virtual_key_id
+        record["team_id"] = who.team_id
+        record["customer_id"] = who.customer_id
+        if policy is not None:
+            record["project_id"], record["project_source"] = policy.recorded_project(who, claim)
+            record["labels"] = policy.labels_text(who)
+    # A header may name the user where the key has none; it never overrides the key's.
+    record["user_id"] = (who.user_id if who is not None else None) or call.attribution.get("user_id")
+
+
+def _attempts(call: Call, attempts: list[Attempt], cost_nano: int) -> list[Record]:
     """Return what was tried, of a call at this cost; the one that answered has cost what the others have not."""
-    if call.attempts is None:
-        return None
     last = cost_nano - call.abandoned_nano
-    return [a.as_record(a.cost_nano if a.has_failed else last) for a in call.attempts]
+    return [a.as_record(a.cost_nano if a.has_failed else last) for a in attempts]
 
 
 def total_tokens(record: Record) -> int:

@@ -45,13 +45,13 @@ def settle(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status
     last = _settle_last(call, policy, prices, was_sent=was_sent, status=status)
     if call.login is not None:
         # Its subscription pays: this is what it would have cost.
-        return last._replace(cost_nano=0, shadow_nano=last.cost_nano)
+        return replace(last, cost_nano=0, shadow_nano=last.cost_nano)
     earlier = call.abandoned_nano
     if not earlier:
         return last
     # What an attempt without an answer has cost is inferred.
     usage = replace(last.usage or Usage(), estimated=True)
-    return last._replace(cost_nano=last.cost_nano + earlier, usage=usage)
+    return replace(last, cost_nano=last.cost_nano + earlier, usage=usage)
 
 
 def _settle_last(call: Call, policy: Policy, prices: Prices, *, was_sent: bool, status: int | None) -> Settlement:

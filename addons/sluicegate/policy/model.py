@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from sluicegate.addresses import normalize_host
@@ -174,12 +175,12 @@ class Policy:
     projects: Projects = field(default_factory=lambda: Projects({}, {}), repr=False)
     _limits_cache: dict[tuple[Principal | None, str, str | None], Limits] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def prices_by_family(self) -> bool:
         """Whether a model that no table lists is priced as the dearest of its family."""
         return self.unpriced == "family"
 
-    @property
+    @cached_property
     def fallback_in_force(self) -> FallbackPrice | None:
         """The price of a model that nothing else prices; None if there is none, or the policy refuses such models."""
         return None if self.unpriced == "deny" else self.fallback_price

@@ -12,6 +12,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from sluicegate.values import MAX_COST_NANO, Usage
 
 TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
@@ -115,7 +117,7 @@ class Window(NamedTuple):
     tokens: int
 
 
-class Charge(NamedTuple):
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """What a usage is charged: nano-dollars, and whether the price of some part of it is not a listed one."""
 
     nano: int
@@ -179,12 +181,25 @@ class Price:
     def cost(self, usage: Usage, at: int) -> int:
         """Return the cost in units, not yet rounded to nano-dollars, at the speed, region and tier that the answer names."""
         tier = TIER_NAMES.get(usage.service_tier.lower()) if usage.service_tier else None
-        fast = _applicable(self.fast, at, usage.prompt_tokens) if usage.speed == "fast" else None
-        rates = self._times_factor(fast, tier, at) if fast else self.tier_rates_at(tier, at, usage.prompt_tokens)
-        total = _token_cost(usage, rates)
+        if tier is None and usage.speed != "fast" and len(self.rates) == 1:
+            # Nearly every call: what is sold at one price.
+            rates = self.rates[0]
+        else:
+            fast = _applicable(self.fast, at, usage.prompt_tokens) if usage.speed == "fast" else None
+            rates = self._times_factor(fast, tier, at) if fast else self.tier_rates_at(tier, at, usage.prompt_tokens)
+        uncached, write_5m, write_1h, read, output = rates.units
+        total = (
+            usage.input_tokens * uncached
+            + usage.cache_write_5m_tokens * write_5m
+            + usage.cache_write_1h_tokens * write_1h
+            + usage.cache_read_tokens * read
+            + usage.output_tokens * output
+        )
         if usage.inference_geo == "us" and self.us_multiplier != 1:
             total = round_half_up(total * self.us_multiplier)
-        return total + self.fee_cost(usage, at)
+        if usage.web_search_requests or usage.file_search_requests or usage.code_interpreter_sessions:
+            total += self.fee_cost(usage, at)
+        return total
 
     def fee_cost(self, usage: Usage, at: int) -> int:
         """Return the fees of the tools that a usage counts, in units."""
@@ -251,17 +266,6 @@ def _token_counts(usage: Usage) -> tuple[int, ...]:
         usage.cache_write_1h_tokens,
         usage.cache_read_tokens,
         usage.output_tokens,
-    )
-
-
-def _token_cost(usage: Usage, rates: Rates) -> int:
-    uncached, write_5m, write_1h, read, output = rates.units
-    return (
-        usage.input_tokens * uncached
-        + usage.cache_write_5m_tokens * write_5m
-        + usage.cache_write_1h_tokens * write_1h
-        + usage.cache_read_tokens * read
-        + usage.output_tokens * output
     )
 
 

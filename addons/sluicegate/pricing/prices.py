@@ -164,6 +164,10 @@ class Prices:
         """
         if usage.reported_cost_nano is not None:
             return Charge(min(MAX_COST_NANO, usage.reported_cost_nano), usage.estimated)
+        if not usage.iterations:
+            price = self.price(usage.model or model, at, by_family=by_family)
+            if price is not None:
+                return Charge(to_nano(price.cost(usage, at)), price.family is not None)
         units = nano = 0
         estimated = False
         for part in usage.iterations or (usage,):
