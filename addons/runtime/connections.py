@@ -18,8 +18,9 @@ strangers: dict[str, float] = {}
 
 
 def connection_handlers() -> dict[Any, Any]:
-    """Return mitmproxy's handlers of client connections, by the connection's id."""
-    return getattr(ctx.master.addons.get("proxyserver"), "connections", {})
+    """Return mitmproxy's handlers of client connections, by the connection's id; none where no proxy runs."""
+    master = getattr(ctx, "master", None)
+    return {} if master is None else getattr(master.addons.get("proxyserver"), "connections", {})
 
 
 def client_writer(handler: Any) -> Any:

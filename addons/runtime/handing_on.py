@@ -6,10 +6,12 @@ with each context it makes a server that is never used, with an id of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import (
     DropStream,
     GetHttpConnection,
@@ -19,6 +21,8 @@ from mitmproxy.proxy.layers.http import (
     RequestHeaders,
     SendHttp,
 )
+
+from runtime.connections import connection_handlers
 
 Commands = layer.CommandGenerator[None]
 
@@ -42,6 +46,24 @@ FITS = frozenset(HttpLayer.event_to_child.__code__.co_names) == _STOCK and froze
     "layers",
 }
 """Whether this mitmproxy hands commands on, and makes contexts, as is known here; otherwise its own way is taken."""
+
+
+def go_first(http: Any) -> None:
+    """Have a client's handler hand events straight to its HTTP layer, past layers in front of it that only hand them on."""
+    if [type(x) for x in http.context.layers] == [modes.HttpProxy, type(http)]:
+        handler = connection_handlers().get(http.context.client.id)
+        if handler is not None:
+            handler.layer = http
+
+
+def entering(http: Any, stock: Callable[[events.Event], Commands]) -> Callable[[events.Event], Commands]:
+    """Return what hands an event to the child of an HTTP layer whose connection it is about; ``stock`` is mitmproxy's way."""
+
+    def enter(event: events.Event) -> Commands:
+        child = http.connections.get(event.connection) if type(event) is events.DataReceived else None
+        return stock(event) if child is None else event_to_child(http, child, event)
+
+    return enter
 
 
 def event_to_child(http: Any, child: Any, event: events.Event) -> Commands:

@@ -308,8 +308,14 @@ class GatewayHttpLayer(HttpLayer):
         server = GatewayHttp2Server if self.context.client.alpn == b"h2" else GatewayHttp1Server
         self.connections[self.context.client] = server(self.context.fork())
         stock = super()._handle_event
+        is_known = known_ways.FIT and handing_on.FITS and self.debug is None
+        enter = handing_on.entering(self, stock) if is_known else stock
         # All later events go straight on: to look each time would be a cost per chunk.
-        self._handle_event = lambda event: joined_writes.join(stock(event))  # type: ignore[method-assign]
+        self._handle_event = lambda event: joined_writes.join(enter(event))  # type: ignore[method-assign]
+        if is_known:
+            # This layer itself waits for nothing, so there is never an event to be held back.
+            self.handle_event = self._handle_event  # type: ignore[method-assign]
+            handing_on.go_first(self)
         return stock(event)  # type: ignore[no-any-return]
 
     def make_stream(self, stream_id: int) -> Commands:

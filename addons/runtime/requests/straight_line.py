@@ -46,11 +46,6 @@ from runtime.streams.joined_writes import MAX_JOINED_BYTES
 Commands = layer.CommandGenerator[None]
 Way = layer.CommandGenerator[str]
 
-EXPECT = b"expect"
-
-PLAIN, IN_TLS = [HttpClient, Http1Client], [ServerTLSLayer, HttpClient, Http1Client]
-"""The layers on a connection to a provider that a request can be sent through, without and with TLS."""
-
 
 def serve(stream: Any, event: WholeRequest) -> Commands:
     """Take a whole request to its provider, and count which way it went."""
@@ -83,7 +78,7 @@ def begin(stream: Any, event: WholeRequest) -> Way:
     flow.live = True
     if content and exceeds_limit(context.options, len(content)) and (yield from stream.check_body_size(True)):
         return "too_large"
-    hook = HttpRequestHeadersHook(flow)
+    hook = hooks_at_once.hook_of(HttpRequestHeadersHook, flow)
     if not hooks_at_once.is_over(hook):
         yield hook
     if (flow.error is not None or stream._paused_event_queue) and (yield from stream.check_killed(True)):
@@ -131,7 +126,7 @@ def exceeds_limit(options: Any, size_bytes: int) -> bool:
 
 def expects(request: Request) -> bool:
     """Return whether a request asks to be invited to send its body: it did not when it came, but an addon may have changed that."""
-    return EXPECT in [name.lower() for name, _ in request.data.headers.fields]
+    return b"expect" in map(bytes.lower, dict(request.data.headers.fields))
 
 
 def may_be_kept(flow: HTTPFlow, size_bytes: int) -> bool:
@@ -174,7 +169,7 @@ def finish(stream: Any, content: bytes, server: Any) -> Way:
     data = flow.request.data
     data.timestamp_end, data.content = time.time(), content
     stream.client_state = stream.state_done
-    hook = HttpRequestHook(flow)
+    hook = hooks_at_once.hook_of(HttpRequestHook, flow)
     # A client that has sent more after it waits for its turn, see ``hooks_at_once.is_alone``.
     if server.buf or not hooks_at_once.is_over(hook):
         yield hook
@@ -245,15 +240,13 @@ def upstream_for(stream: Any, flow: HTTPFlow) -> tuple[Server, Any, Any] | str:
             # mitmproxy looks for another one.
             continue
         above = below.context.layers[len(context.layers) - 1 :]
-        client, kinds = above[-1], [type(x) for x in above]
-        if kinds == PLAIN:
-            tls = None
-        elif kinds == IN_TLS and above[0].tunnel_state is TunnelState.OPEN and above[0]._paused is None:
-            tls = above[0]
-        else:
+        tls = above.pop(0) if len(above) == 3 else None
+        if tls is not None and (type(tls) is not ServerTLSLayer or tls.tunnel_state is not TunnelState.OPEN):
             return "layers"
-        is_free = client.stream_id is None and client.request is None and not client.buf and client._paused is None
-        return (connection, client, tls) if is_free and client.state == client.read_headers else "layers"
+        if len(above) != 2 or type(above[0]) is not HttpClient or type(client := above[1]) is not Http1Client:
+            return "layers"
+        is_free = client.stream_id is None and client.request is None and not client.buf and client.state == client.read_headers
+        return (connection, client, tls) if is_free else "layers"
     return "new_connection"
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
 from h11._readers import ContentLengthReader
@@ -33,6 +35,9 @@ UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 
 MAX_LENGTH_DIGITS = 15
 
+_PARTED = methodcaller("partition", b":")
+"""Parts a line of a head into a name, a colon and a value, which may have spaces around it."""
+
 
 class Names(NamedTuple):
     """What is known of a request from the names of its headers, and from the values of two of them."""
@@ -40,8 +45,10 @@ class Names(NamedTuple):
     names: tuple[bytes, ...]
     at_length: int
     """The place of ``content-length``; -1 where there is none."""
-    checked: tuple[tuple[int, bytes], ...]
-    """The places and the values of ``host`` and ``connection``."""
+    pick: Callable[[tuple[bytes, ...]], Any]
+    """Picks the values of ``host`` and ``connection`` from those of all headers."""
+    picked: Any
+    """What it has picked."""
     destination: tuple[str, int | None] | None
     """The host and the port that ``host`` names; None if it does not name one."""
     asks_to_close: bool
@@ -126,14 +133,15 @@ def request_of(server: Any, first: bytes, lines: list[bytes]) -> Request | None:
     """Return the request with this first line and these headers; None if it is not in the plainest form, or not valid."""
     try:
         method, target, version = first.split()
-        fields = tuple([(name, value.strip()) for name, value in [line.split(b":", 1) for line in lines]])
+        names, colons, values = zip(*map(_PARTED, lines), strict=True)
     except ValueError:
         return None
-    if version != VERSION or method.upper() == b"CONNECT" or not fields:
+    if version != VERSION or method.upper() == b"CONNECT" or b"" in colons:
         return None
-    names, values = zip(*fields, strict=True)
+    values = tuple(map(bytes.strip, values))
+    fields = tuple(zip(names, values, strict=True))
     known: Names | None = server.known_names
-    if known is None or names != known.names or any([values[at] != value for at, value in known.checked]):
+    if known is None or names != known.names or known.pick(values) != known.picked:
         known = server.known_names = names_of(first, lines, fields)
         if known is None:
             return None
@@ -168,10 +176,13 @@ def names_of(first: bytes, lines: list[bytes], fields: tuple[tuple[bytes, bytes]
         destination = url.parse_authority(request.host_header or "", check=True)
     except ValueError:
         destination = None
+    places = [at for at, name in enumerate(names) if name in (b"host", b"connection")]
+    pick = itemgetter(*places) if places else len
     return Names(
         tuple(name for name, _ in fields),
         names.index(b"content-length") if b"content-length" in names else -1,
-        tuple((at, fields[at][1]) for at, name in enumerate(names) if name in (b"host", b"connection")),
+        pick,
+        pick(tuple(value for _, value in fields)),
         destination,
         connection_close(request.http_version, request.headers),
     )
