@@ -6,10 +6,6 @@ something else, and every request is left to mitmproxy.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Iterator
-from types import CodeType
 from typing import Any
 
 from mitmproxy import http
@@ -29,6 +25,8 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Connection
 
+from runtime.streams.used_names import digest_of_names
+
 WAYS: tuple[Any, ...] = (
     *(read.read_request_head, read._read_request_line, read._read_headers, read.expected_http_body_size, read.connection_close),
     *(assemble.assemble_request_head, assemble._assemble_request_line, assemble._assemble_request_headers),
@@ -44,23 +42,13 @@ WAYS: tuple[Any, ...] = (
 )
 """The methods whose work the straight line does, or that would have done what it leaves out, down to who hands a read to whom."""
 
-KNOWN = "aecb1e5c8f4ba080"
+KNOWN = "7b6532f617bcfddf"
 """The digest of all names in them, in mitmproxy 12.2 and 12.3."""
-
-
-def names_in(code: CodeType) -> Iterator[str]:
-    """Yield the names that a function uses, and those of functions inside of it."""
-    yield from code.co_names
-    yield from code.co_varnames
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from names_in(const)
 
 
 def digest() -> str:
     """Return a digest of the names in all of the methods."""
-    found = [sorted(set(names_in(inspect.unwrap(way).__code__))) for way in WAYS]
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+    return digest_of_names(WAYS)
 
 
 FIT = digest() == KNOWN

@@ -451,7 +451,7 @@ def test_limits_of_mitmproxy_hold_on_both_ways(play, limits):
         both(play, [FIRST, request(1, "long"), request(2)])
         both(play, [FIRST, request(1, "long", "request:refuses"), request(2)])
     finally:
-        options().update(body_size_limit="", stream_large_bodies="")
+        options().update(body_size_limit=None, stream_large_bodies=None)
 
 
 def test_headers_are_checked_where_mitmproxy_is_told_not_to(play):
