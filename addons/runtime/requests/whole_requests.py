@@ -122,7 +122,8 @@ def take_end(server: Any, event: events.Event) -> BodyEnd | None:
     data = event.data
     if not data or len(data) != reader._remaining or len(data) != len(server.buf):
         return None
-    if not fast_streams.is_on() or not known_ways.FIT:
+    # mitmproxy tells a stream nothing of the end of a CONNECT.
+    if not fast_streams.is_on() or not known_ways.FIT or server.request.data.method.upper() == b"CONNECT":
         return None
     reader._remaining = 0
     server.buf = type(server.buf)()

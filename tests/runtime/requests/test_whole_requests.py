@@ -433,6 +433,14 @@ def test_modes_and_tls_are_the_same_on_both_ways(play, mode, tls):
     assert ways[1:] == [("general", "target") if mode == "reverse" else ("fast", "")] * 3
 
 
+@pytest.mark.parametrize("form", ["small connect", "plain", "chunked", "less", "more", "expects"])
+def test_the_last_piece_of_a_body_is_the_same_on_both_ways(play, form):
+    whole = request(1, form)
+    for cut in (1, 2, len(BODY)):
+        both(play, [FIRST, whole[:-cut], whole[-cut:], request(2)])
+        both(play, [request(0, form)[:-cut], request(0, form)[-cut:], request(2)])
+
+
 @pytest.mark.parametrize("cut", [0, 1, 20])
 def test_what_comes_with_a_connect_is_the_same_on_both_ways(play, cut):
     inside = request(1, target="/%d")
