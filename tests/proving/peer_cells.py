@@ -124,6 +124,7 @@ class Turn:
 def measure_peer(run: Run, name: str) -> None:
     """Measure a peer in all cells. What it cannot do is noted, and the rest goes on."""
     run.progress(f"{name}: starting")
+    run.proxies.end_all()
     with peers.running(name, run.proxies) as peer:
         # As new as the peer: what other parts have left in its database is not measured.
         ours = run.proxies.fresh(OURS, f"next to {name}")

@@ -134,10 +134,12 @@ class Proxies:
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack, forked: bool = False) -> None:
         """``forked`` processes start sooner, gateways with another kind of key than stock's: good enough to see that they work."""
-        self.folder, self.stack, self.forked = folder, stack, forked
+        self.folder, self.forked = folder, forked
         self.ca, both = certificate(folder)
         self.plain_port = stack.enter_context(upstream())
         self.tls_port = stack.enter_context(upstream(str(both)))
+        self.stack = stack.enter_context(contextlib.ExitStack())
+        """What ends the subjects, without the providers behind them."""
         self.started: dict[str, ProxyProcess] = {}
 
     def proxy(self, name: str, route: str = "base") -> ProxyProcess:
@@ -146,6 +148,11 @@ class Proxies:
         if place not in self.started:
             self.started[place] = self.stock(name, route) if name in STOCK else self.governed(name, route)
         return self.started[place]
+
+    def end_all(self) -> None:
+        """End all subjects: also one that does nothing takes a little of the processor."""
+        self.stack.close()
+        self.started.clear()
 
     def answer_every(self, how: str = "") -> None:
         """Let the plain provider answer every call as its query ``how`` says, from now on; without one, as each call asks."""

@@ -86,7 +86,9 @@ def run() -> Iterator[bench_parts.Run]:
     """Yield a run in which the provider itself stands for our gateway."""
     with upstream() as port:
         ours = ProxyProcess("ours", os.getpid(), {"base": Route(port)})
-        proxies = SimpleNamespace(plain_port=port, fresh=lambda *_: ours, answer_every=lambda how="": answer_every(port, how))
+        proxies = SimpleNamespace(
+            plain_port=port, end_all=lambda: None, fresh=lambda *_: ours, answer_every=lambda how="": answer_every(port, how)
+        )
         yield bench_parts.Run(proxies, bench_parts.SMOKE, lambda _: None)
 
 
