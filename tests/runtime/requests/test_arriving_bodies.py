@@ -27,7 +27,7 @@ MAX_BYTES = 150_000
 NUMBERS = b"".join(b"%07d " % n for n in range(30_000))
 """A body of which no two places are alike."""
 
-LEFT = {"Client disconnected.", "server closed connection"}
+LEFT = {"Client disconnected.", "client disconnected", "server closed connection"}
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
