@@ -24,6 +24,7 @@ from proving.performance_words import (
     one_of,
     ratio,
     reached,
+    sentence_of,
     table,
     target,
 )
@@ -149,7 +150,7 @@ def _row(part: Part, cell: Cell, name: Callable[[str, str, Cell], str], unit: st
     shown = "{:.2f}" if unit == "ms" else "{:,.0f}"
     keys = [f"{who} {unit}" for who in (OURS, WORKERS, WITH_WORKERS)]
     values = [shown.format(detail[key]) if key in detail else "" for key in keys]
-    return [str(cell), *values, ratio(one), f"{target(one)}{reached(one)}" if one else "", ratio(two)]
+    return [sentence_of(cell), *values, ratio(one), f"{target(one)}{reached(one)}" if one else "", ratio(two)]
 
 
 def aim(f: Figure | None) -> str:
@@ -199,7 +200,7 @@ def other_peers(found: Results) -> str:
         part = peer_part(found, name)
         for cell in _cells(part, name) if name != WITH_WORKERS else ():
             calls, cpu = (part.figure(of("ours", name, cell)) for of in (calls_figure, cpu_figure))
-            rows.append([THEIRS[name], str(cell), f"{ratio(calls)}{aim(calls)}", ratio(cpu)])
+            rows.append([THEIRS[name], sentence_of(cell), f"{ratio(calls)}{aim(calls)}", ratio(cpu)])
     lines = [f"- {note}" for name in peers.NAMES for note in peer_part(found, name).notes if name != WITH_WORKERS]
     notes = "\n\nWhat could not be measured:\n\n" + "\n".join(lines) if lines else ""
     return table(["", "load", "calls a second, ours / theirs", "processor time, theirs / ours"], rows).rstrip() + notes + "\n"
@@ -251,12 +252,12 @@ def speed(found: Results) -> str:
         calls, cpu = (part.figure(of("ours", WITH_WORKERS, cell)) for of in (calls_figure, cpu_figure))
         two = part.figure(calls_figure("two workers", WITH_WORKERS, cell))
         if calls and cpu:
-            rows.append([str(cell), "Anthropic's (its CPU with PostgreSQL's)", ratio(calls), ratio(two), ratio(cpu)])
+            rows.append([sentence_of(cell), "Anthropic's (its CPU with PostgreSQL's)", ratio(calls), ratio(two), ratio(cpu)])
     for name in ("litellm", "portkey"):
         for cell in list(REACH[name]):
             calls, cpu = (peer_part(found, name).figure(of("ours", name, cell)) for of in (calls_figure, cpu_figure))
             if calls and cpu:
-                rows.append([str(cell), THEIRS[name], ratio(calls), "", ratio(cpu)])
+                rows.append([sentence_of(cell), THEIRS[name], ratio(calls), "", ratio(cpu)])
     head = ["load", "against", "calls a second, sluicegate / other", "with two workers", "CPU per call, other / sluicegate"]
     return table(head, rows) + f"\nAnthropic's gateway: {ahead(found)}\n"
 

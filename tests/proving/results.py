@@ -110,7 +110,7 @@ def how_built(arguments: str | None = None, prefix: str = sys.base_prefix) -> st
     told = arguments if arguments is not None else str(sysconfig.get_config_var("CONFIG_ARGS") or "")
     if "--enable-optimizations" in told:
         return "optimized (PGO, LTO)" if "--with-lto" in told else "optimized (PGO)"
-    return "by the distribution" if prefix == "/usr" else "not optimized"
+    return "as the distribution builds it" if prefix == "/usr" else "not optimized"
 
 
 def loop_ms() -> float:
