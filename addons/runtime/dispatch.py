@@ -40,7 +40,6 @@ IDLE_AT_DEFAULTS: dict[str, tuple[str, ...]] = {
     "savehar": ("hardump",),
     "stickyauth": ("stickyauth",),
     "stickycookie": ("stickycookie",),
-    "updatealtsvc": ("mode",),
     "upstreamauth": ("upstream_auth",),
 }
 """mitmproxy's addons that do nothing to a flow while these options are at their defaults, read in 12.2 and 12.3."""
@@ -67,6 +66,9 @@ def is_idle(addon: object, options: Any) -> bool:
     if not kind.__module__.startswith("mitmproxy.addons."):
         return False
     name = kind.__name__.lower()
+    if name == "updatealtsvc":
+        # For a reverse proxy only.
+        return not any(mode.startswith("reverse") for mode in options.mode)
     if name in IDLE_AT:
         option, value = IDLE_AT[name]
         return option in options and getattr(options, option) == value

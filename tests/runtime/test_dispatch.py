@@ -230,7 +230,9 @@ def test_every_addon_that_may_be_idle_exists_with_its_options():
             assert not dispatch.is_idle(names[name], master.options), name
             master.options.update(**{option: value})
             assert dispatch.is_idle(names[name], master.options), name
-        master.options.update(mode=["reverse:http://127.0.0.1:9"])
+        master.options.update(mode=["regular@127.0.0.1:8080"])
+        assert dispatch.is_idle(names["updatealtsvc"], master.options)
+        master.options.update(mode=["regular@8080", "reverse:http://127.0.0.1:9@8081"])
         assert not dispatch.is_idle(names["updatealtsvc"], master.options)
         assert not dispatch.is_idle(names["tlsconfig"], master.options)
 

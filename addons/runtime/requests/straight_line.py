@@ -34,7 +34,6 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.mode_specs import ReverseMode
 from mitmproxy.proxy.tunnel import TunnelState
-from mitmproxy.utils import human
 
 from runtime import hooks_at_once
 from runtime.requests import arriving_bodies, whole_requests
@@ -76,7 +75,7 @@ def begin(stream: Any, event: WholeRequest) -> Way:
     stream.flow = flow = HTTPFlow(context.client, context.server)
     flow.request = request
     flow.live = True
-    if content and exceeds_limit(context.options, len(content)) and (yield from stream.check_body_size(True)):
+    if content and size_limits.concerns_options(context.options, len(content)) and (yield from stream.check_body_size(True)):
         return "too_large"
     hook = hooks_at_once.hook_of(HttpRequestHeadersHook, flow)
     if not hooks_at_once.is_over(hook):
@@ -116,12 +115,6 @@ def point(request: Request, known: Names, context: Any) -> bool:
         data.scheme = b"https" if is_tls else b"http"
     data.authority = b""
     return True
-
-
-def exceeds_limit(options: Any, size_bytes: int) -> bool:
-    """Return whether mitmproxy's own limits are to be asked about a body of this size."""
-    limit = options.body_size_limit
-    return bool(options.stream_large_bodies) or (bool(limit) and size_bytes > (human.parse_size(limit) or 0))
 
 
 def expects(request: Request) -> bool:

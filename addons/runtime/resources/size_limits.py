@@ -10,6 +10,7 @@ Upstream connections are mitmproxy's own: what it keeps of an answer is limited 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ import h11
 from h11._readers import ContentLengthReader
 from mitmproxy import http
 from mitmproxy.proxy import events
+from mitmproxy.utils import human
 
 from flow import call_of, connection_of, deny, source_of
 from runtime.informational import skipping_informational
@@ -50,6 +52,14 @@ SMALL_CHUNKS = 2000
 
 large_bodies: WeakKeyDictionary[http.HTTPFlow, int] = WeakKeyDictionary()
 """Bytes of each large body, for as long as its flow is there: until it has been answered."""
+
+_bytes_of = lru_cache(maxsize=8)(human.parse_size)
+
+
+def concerns_options(options: Any, size_bytes: int) -> bool:
+    """Return whether mitmproxy's own options may have it do something about a body of this size."""
+    limit = options.body_size_limit
+    return bool(options.stream_large_bodies) or (bool(limit) and size_bytes > (_bytes_of(limit) or 0))
 
 
 def refusal_of_body(flow: http.HTTPFlow, size_bytes: int) -> Callable[[http.HTTPFlow], None] | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from h11._readers import ChunkedReader, ContentLengthReader
@@ -30,7 +29,6 @@ from mitmproxy.proxy.layers.http import (
     ReceiveHttp,
     _http1,
 )
-from mitmproxy.utils import human
 
 from runtime import hooks_at_once
 from runtime.resources import release_memory, size_limits
@@ -57,7 +55,6 @@ FITS = digest_of_names(KNOWN) == "29dbf94df4fe46ab"
 """Whether this mitmproxy does what is known here; otherwise all answers are left to it."""
 
 logger = logging.getLogger("sluicegate")
-_bytes_of = lru_cache(maxsize=8)(human.parse_size)
 _connections_log = logging.getLogger("mitmproxy.proxy.server")
 
 
@@ -103,22 +100,16 @@ def begin(client: Any, event: events.DataReceived) -> Commands | None:
         return None
     size = body_size(response.data.headers.fields)
     body = data[end + len(HEAD_END) :]
-    if size is None or (size != CHUNKED and (len(body) > size or is_too_large(stream.context.options, size))):
+    if size is None or (size != CHUNKED and (len(body) > size or size_limits.concerns_options(stream.context.options, size))):
         return None
     return handle_head(at, event, response, size, body)
-
-
-def is_too_large(options: Any, size: int) -> bool:
-    """Return whether mitmproxy may do something about the size of a body."""
-    limit = options.body_size_limit
-    return bool(options.stream_large_bodies) or (bool(limit) and size > (_bytes_of(limit) or 0))
 
 
 def handle_head(at: Exchange, event: events.DataReceived, response: Response, size: int, body: bytes) -> Commands:
     """Handle an answer's head, and what has come with it."""
     client, stream, flow = at.client, at.stream, at.flow
     client.response = flow.response = response
-    hook = HttpResponseHeadersHook(flow)
+    hook = hooks_at_once.hook_of(HttpResponseHeadersHook, flow)
     fits = (
         hooks_at_once.is_over(hook)
         and flow.error is None
@@ -241,7 +232,7 @@ def send(at: Exchange, event: events.DataReceived, part: Part, head: bytes = b""
 def end_streamed(at: Exchange, unsent: bytes) -> Commands:
     """End a streamed answer, of which this is still to be sent."""
     at.flow.response.timestamp_end = time.time()
-    hook = HttpResponseHook(at.flow)
+    hook = hooks_at_once.hook_of(HttpResponseHook, at.flow)
     if hooks_at_once.is_over(hook) and ends_plainly(at):
         is_chunked = type(stock_reader(at.client.body_reader)) is ChunkedReader
         yield from end(at, unsent + LAST_CHUNK if is_chunked else unsent)
@@ -269,7 +260,7 @@ def hold(at: Exchange, event: events.DataReceived, part: Part) -> Commands:
     response.data.content = bytes(kept)
     kept.clear()
     response.timestamp_end = time.time()
-    hook = HttpResponseHook(flow)
+    hook = hooks_at_once.hook_of(HttpResponseHook, flow)
     if hooks_at_once.is_over(hook) and ends_plainly(at) and response.data.content is not None:
         yield from end(at, http1.assemble_response(response))
         response.data.content = None
