@@ -35,7 +35,6 @@ logger = logging.getLogger("sluicegate")
 
 _services: Services | None = None
 
-
 OPTIONS = {
     "policy": "Policy: a YAML file, or a folder of them. Env SLUICEGATE_POLICY; default policies/quickstart.yaml.",
     "state_dir": "Folder for ledger, records and admin token. Env SLUICEGATE_STATE; default ~/.sluicegate.",
@@ -62,9 +61,7 @@ class Addon:
         super().__init_subclass__(**kwargs)
         if "call_ended" in cls.__dict__:
             # Only where there is something to do: mitmproxy calls every hook that exists, for every flow.
-            hook = observing(cls.call_ended)
-            for name in ("response", "error"):
-                setattr(cls, name, hook)
+            cls.response = cls.error = observing(cls.call_ended)  # type: ignore[attr-defined]
 
     def load(self, loader: Loader) -> None:
         """Declare our options."""
@@ -130,7 +127,6 @@ def call_begun(flow: http.HTTPFlow, call: Call) -> Call:
 
 def call_of(flow: http.HTTPFlow) -> Call | None:
     """Return the flow's call; None for a flow that is not a call, such as administration."""
-    # Nearly every flow that is asked about is a call, and a call is asked for some thirty times.
     try:
         return flow.sluicegate_call  # type: ignore[attr-defined, no-any-return]
     except AttributeError:
