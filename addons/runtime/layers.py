@@ -50,7 +50,7 @@ from runtime.streams.joined_pieces import ResponsePieces, pass_on, send_framed
 Commands = layer.CommandGenerator[None]
 
 STRAIGHT: dict[type, Callable[[Any, Any], Commands]] = {
-    whole_requests.WholeRequest: straight_line.serve,
+    whole_requests.ArrivedRequest: straight_line.serve,
     whole_requests.BodyEnd: straight_line.serve_end,
     hooks_at_once.GoOn: hooks_at_once.go_on,
 }
@@ -88,7 +88,8 @@ class GatewayHttp1Server(Http1Server):
         if not isinstance(found, str):
             self.request, self.state = found.request, self.read_body
             yield ReceiveHttp(found)
-            yield from self.mark_request_done()
+            if found.is_whole:
+                yield from self.mark_request_done()
             return
         number = self.stream_id
         yield from super().read_headers(event)

@@ -38,7 +38,7 @@ from mitmproxy.proxy.tunnel import TunnelState
 from runtime import hooks_at_once
 from runtime.requests import arriving_bodies, whole_requests
 from runtime.requests.addressing import note_addressing
-from runtime.requests.whole_requests import VERSION, BodyEnd, Names, WholeRequest
+from runtime.requests.whole_requests import VERSION, ArrivedRequest, BodyEnd, Names
 from runtime.resources import size_limits
 from runtime.streams.joined_writes import MAX_JOINED_BYTES
 
@@ -46,8 +46,8 @@ Commands = layer.CommandGenerator[None]
 Way = layer.CommandGenerator[str]
 
 
-def serve(stream: Any, event: WholeRequest) -> Commands:
-    """Take a whole request to its provider, and count which way it went."""
+def serve(stream: Any, event: ArrivedRequest) -> Commands:
+    """Take a request to its provider, or as far as it has come, and count which way it went."""
     why = yield from begin(stream, event)
     whole_requests.count(why)
 
@@ -56,7 +56,7 @@ def serve_end(stream: Any, event: BodyEnd) -> Commands:
     """Take a request to its provider whose body has come with this piece."""
     kept = stream.request_body_buf
     if stream.client_state != stream.state_consume_request_body or not may_be_kept(stream.flow, len(kept) + len(event.data)):
-        yield from hooks_at_once.shorten(stream, in_two(stream, event.data))
+        yield from hooks_at_once.shorten(stream, in_two(stream, event.data, is_whole=True))
         return
     kept += event.data
     arriving_bodies.end(stream)
@@ -65,7 +65,7 @@ def serve_end(stream: Any, event: BodyEnd) -> Commands:
     yield from finish(stream, content, event.server)
 
 
-def begin(stream: Any, event: WholeRequest) -> Way:
+def begin(stream: Any, event: ArrivedRequest) -> Way:
     """Take a request from its first byte to its provider; return why some of it was left to mitmproxy, empty for nothing."""
     context, request, content = stream.context, event.request, event.content
     note_addressing(request, context.client, event.known.asks_to_close)
@@ -75,7 +75,8 @@ def begin(stream: Any, event: WholeRequest) -> Way:
     stream.flow = flow = HTTPFlow(context.client, context.server)
     flow.request = request
     flow.live = True
-    if content and size_limits.concerns_options(context.options, len(content)) and (yield from stream.check_body_size(True)):
+    size = event.size
+    if size and size_limits.concerns_options(context.options, size) and (yield from stream.check_body_size(True)):
         return "too_large"
     hook = hooks_at_once.hook_of(HttpRequestHeadersHook, flow)
     if not hooks_at_once.is_over(hook):
@@ -83,16 +84,19 @@ def begin(stream: Any, event: WholeRequest) -> Way:
     if (flow.error is not None or stream._paused_event_queue) and (yield from stream.check_killed(True)):
         return "killed"
     request = flow.request
-    if (request.stream and content) or expects(request):
-        yield from begin_unusual(stream, content)
+    if (request.stream and size) or expects(request):
+        yield from begin_unusual(stream, size)
         why = "streamed"
     else:
         stream.server_state = stream.state_wait_for_response_headers
-        if not content or may_be_kept(flow, len(content)):
+        if not event.is_whole:
+            why = "parts"
+        elif not size or may_be_kept(flow, size):
             return (yield from finish(stream, content, event.server))
+        else:
+            why = "refused"
         stream.client_state = stream.state_consume_request_body
-        why = "refused"
-    yield from hooks_at_once.shorten(stream, in_two(stream, content))
+    yield from hooks_at_once.shorten(stream, in_two(stream, content, event.is_whole))
     return why
 
 
@@ -127,21 +131,22 @@ def may_be_kept(flow: HTTPFlow, size_bytes: int) -> bool:
     return flow.response is None and size_limits.refusal_of_body(flow, size_bytes) is None
 
 
-def in_three(stream: Any, event: WholeRequest) -> Commands:
+def in_three(stream: Any, event: ArrivedRequest) -> Commands:
     """Take a request through mitmproxy's own states, from its beginning."""
     head = RequestHeaders(event.stream_id, event.request, event.end_stream)
     yield from HttpStream.state_wait_for_request_headers(stream, head)
-    yield from in_two(stream, event.content)
+    yield from in_two(stream, event.content, event.is_whole)
 
 
-def in_two(stream: Any, content: bytes) -> Commands:
-    """Take what follows a request's head through mitmproxy's own states."""
+def in_two(stream: Any, content: bytes, is_whole: bool) -> Commands:
+    """Take what has come after a request's head through mitmproxy's own states."""
     if content:
         yield from stream.client_state(RequestData(stream.stream_id, content))
-    yield from stream.client_state(RequestEndOfMessage(stream.stream_id))
+    if is_whole:
+        yield from stream.client_state(RequestEndOfMessage(stream.stream_id))
 
 
-def begin_unusual(stream: Any, content: bytes) -> Commands:
+def begin_unusual(stream: Any, size_bytes: int) -> Commands:
     """Begin a request that waits to be invited, or whose body an addon streams."""
     request = stream.flow.request
     if request.headers.get("expect", "").lower() == "100-continue":
@@ -149,7 +154,7 @@ def begin_unusual(stream: Any, content: bytes) -> Commands:
         invitation.headers.clear()
         yield SendHttp(ResponseHeaders(stream.stream_id, invitation), stream.context.client)
         request.headers.pop("expect")
-    if request.stream and content:
+    if request.stream and size_bytes:
         yield from stream.start_request_stream()
     else:
         stream.client_state = stream.state_consume_request_body

@@ -1,8 +1,9 @@
 """Whole requests: one that has come in one read is handed to its stream as one event, where mitmproxy makes three of it.
 
-Only a request in the plainest form is taken whole: HTTP/1.1, with a body of known length or none, and nothing behind it. What its
-head is made of is read as mitmproxy reads it; what follows from the names of its headers is known once for each connection, whose
-requests nearly always have the same. Of their values only ``host`` and ``connection`` are kept, which are no secrets.
+Only a request in the plainest form is taken so: HTTP/1.1, with a body of known length or none, and nothing behind it. If it is larger
+than a read, its head goes with what has come of its body, and the last piece with its end. What a head is made of is read as
+mitmproxy reads it; what follows from the names of its headers is known once for each connection, whose requests nearly always have
+the same. Of their values only ``host`` and ``connection`` are kept, which are no secrets.
 ``straight_line.py`` says what becomes of such a request, and ``--set fast_streams=false`` leaves all to mitmproxy.
 """
 
@@ -55,14 +56,21 @@ class Names(NamedTuple):
 
 
 @dataclass
-class WholeRequest(RequestHeaders):
-    """A request with all of its body. A kind of request head, so that a stream is made for it."""
+class ArrivedRequest(RequestHeaders):
+    """A request's head, and what has come with it of its body. A kind of request head, so that a stream is made for it."""
 
     content: bytes = b""
+    size: int = 0
+    """Bytes of the whole body."""
     server: Any = None
     """Our side of the client's connection."""
     known: Any = None
     """Its ``Names``."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the request has come."""
+        return len(self.content) == self.size
 
 
 @dataclass
@@ -73,8 +81,8 @@ class BodyEnd(HttpEvent):
     server: Any
 
 
-def take(server: Any, event: events.Event) -> WholeRequest | str:
-    """Take a whole request out of our side of a client's connection; or return why it is left to mitmproxy."""
+def take(server: Any, event: events.Event) -> ArrivedRequest | str:
+    """Take a request out of our side of a client's connection, as far as it has come; or return why it is left to mitmproxy."""
     if not fast_streams.is_on():
         return "off"
     if not known_ways.FIT:
@@ -88,7 +96,7 @@ def take(server: Any, event: events.Event) -> WholeRequest | str:
         return "error"
 
 
-def _take(server: Any, data: bytes) -> WholeRequest | str:
+def _take(server: Any, data: bytes) -> ArrivedRequest | str:
     if len(data) != len(server.buf):
         return "parts"
     # Inside a CONNECT the first one is a bytearray.
@@ -106,12 +114,12 @@ def _take(server: Any, data: bytes) -> WholeRequest | str:
     size = content_length(request.data.headers.fields[known.at_length][1]) if known.at_length >= 0 else 0
     if size is None:
         return "form"
-    if size != len(content):
-        return "parts" if size > len(content) else "ahead"
+    if size < len(content):
+        return "ahead"
     server.buf = type(server.buf)()
-    server.body_reader = ContentLengthReader(size)
-    server.body_reader._remaining = 0
-    return WholeRequest(server.stream_id, request, not content, None, content, server, known)
+    reader = server.body_reader = ContentLengthReader(size)
+    reader._remaining -= len(content)
+    return ArrivedRequest(server.stream_id, request, not size, None, content, size, server, known)
 
 
 def take_end(server: Any, event: events.Event) -> BodyEnd | None:
