@@ -15,6 +15,7 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import (
     DropStream,
     GetHttpConnection,
+    HttpClient,
     HttpLayer,
     ReceiveHttp,
     RegisterHttpConnection,
@@ -61,7 +62,12 @@ def entering(http: Any, stock: Callable[[events.Event], Commands]) -> Callable[[
 
     def enter(event: events.Event) -> Commands:
         child = http.connections.get(event.connection) if type(event) is events.DataReceived else None
-        return stock(event) if child is None else event_to_child(http, child, event)
+        if child is None:
+            return stock(event)
+        if type(child) is HttpClient and child._paused is None:
+            # Once the connection is open, it does nothing but to hand on.
+            child = child.child_layer
+        return event_to_child(http, child, event)
 
     return enter
 

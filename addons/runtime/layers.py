@@ -63,6 +63,16 @@ class GatewayHttp1Server(Http1Server):
     known_names: Any = None
     """What is known of its last request by the names of its headers."""
 
+    def handle_event(self, event: events.Event) -> Commands:
+        """Handle an event. This side waits for nothing, so that none is ever held back, as mitmproxy's layers may do."""
+        if self.debug is not None or not known_ways.FIT:
+            return super().handle_event(event)
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if type(event) is events.DataReceived and self.state != self.passthrough:
+            self.buf += event.data
+        return self.state(event)
+
     def send(self, event: HttpEvent) -> Commands:
         """Send an event to the client; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
         if type(event) is ResponsePieces:

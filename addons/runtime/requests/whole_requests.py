@@ -1,10 +1,10 @@
 """Whole requests: one that has come in one read is handed to its stream as one event, where mitmproxy makes three of it.
 
-Only a request in the plainest form is taken so: HTTP/1.1, with a body of known length or none, and nothing behind it. Of one that is
-larger than a read the head goes with what has come of its body, and the last piece with its end. What a head is made of is read as
-mitmproxy reads it; what follows from the names of its headers is known once for each connection, whose requests nearly always have
-the same. Of their values only ``host`` and ``connection`` are kept, which are no secrets.
-``straight_line.py`` says what becomes of such a request, and ``--set fast_streams=false`` leaves all to mitmproxy.
+Only a request in the plainest form is taken so: HTTP/1.1, with a body of known length or none, and nothing behind it. Of one that
+is larger than a read the head goes with what has come of its body, and the last piece with its end. What a head is made of is
+read as mitmproxy reads it; what follows from the names of its headers is known once for each connection, whose requests nearly
+always have the same. Of their values only ``host`` and ``connection`` are kept, which are no secrets. ``straight_line.py`` says
+what becomes of such a request, and ``--set fast_streams=false`` leaves all to mitmproxy.
 """
 
 from __future__ import annotations
