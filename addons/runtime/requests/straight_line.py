@@ -78,7 +78,7 @@ def begin(stream: Any, event: ArrivedRequest) -> Way:
     size = event.size
     if size and size_limits.concerns_options(context.options, size) and (yield from stream.check_body_size(True)):
         return "too_large"
-    hook = HttpRequestHeadersHook(flow)
+    hook = hooks_at_once.hook_of(HttpRequestHeadersHook, flow)
     if not hooks_at_once.is_over(hook):
         yield hook
     if (flow.error is not None or stream._paused_event_queue) and (yield from stream.check_killed(True)):
@@ -167,7 +167,7 @@ def finish(stream: Any, content: bytes, server: Any) -> Way:
     data = flow.request.data
     data.timestamp_end, data.content = time.time(), content
     stream.client_state = stream.state_done
-    hook = HttpRequestHook(flow)
+    hook = hooks_at_once.hook_of(HttpRequestHook, flow)
     # A client that has sent more after it waits for its turn, see ``hooks_at_once.is_alone``.
     if server.buf or not hooks_at_once.is_over(hook):
         yield hook
