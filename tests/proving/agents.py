@@ -26,6 +26,12 @@ OTHER_EVENTS = 5
 
 WARM_UP_STREAMS = 5
 
+LIVE_TRIED = (200, 300, 400, 500, 600)
+"""How many live streams are tried, until one number is too many."""
+
+MOST_GAP_MS = 100.0
+"""The gap at the 99th percentile up to which a stream is in time."""
+
 
 @functools.cache
 def agent_body() -> bytes:
@@ -102,19 +108,25 @@ def measure_stream_memory(run: Run) -> None:
 
 
 def live_streams_carried(
-    route: load.Route, sent: bytes, progress: Callable[[str], None], counts: Iterable[int] = range(100, 401, 50)
-) -> tuple[int, dict[str, float]]:
+    route: load.Route, sent: bytes, progress: Callable[[str], None], counts: Iterable[int] = LIVE_TRIED
+) -> tuple[int, dict[str, float | None]]:
     """Return how many live streams are carried with 99 % of the gaps under 100 ms, and the gaps by the streams tried.
 
-    ``sent`` asks for a stream with a piece each 50 ms.
+    ``sent`` asks for a stream with a piece each 50 ms. What is too late is tried once more: something else may have run.
     """
-    carried, gaps = 0, {}
+    carried = 0
+    gaps: dict[str, float | None] = {}
     for count in counts:
-        progress(f"capacity: {count} live streams")
-        seen = asyncio.run(load.streams(route, count, sent))
-        late = percentile(seen.gaps, 99) * 1000 if seen.gaps else float("inf")
-        gaps[f"{count} streams, gap p99 ms"] = round(late, 1)
-        if seen.errors or late > 100:
+        late = float("inf")
+        for attempt in (1, 2):
+            progress(f"capacity: {count} live streams, attempt {attempt}")
+            seen = asyncio.run(load.streams(route, count, sent))
+            if seen.gaps and not seen.errors:
+                late = min(late, percentile(seen.gaps, 99) * 1000)
+            if late <= MOST_GAP_MS:
+                break
+        gaps[f"{count} streams, gap p99 ms"] = round(late, 1) if late != float("inf") else None
+        if late > MOST_GAP_MS:
             break
         carried = count
     return carried, gaps

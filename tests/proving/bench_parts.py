@@ -378,7 +378,7 @@ PARTS: dict[str, Spec] = {
     "agents": Spec(Run.agents, 65, "calls as agents make them, answers of 26 and 400 events"),
     "many_streams": Spec(Run.many_streams, 45, "first bytes and gaps of 200 live streams"),
     "stream_memory": Spec(Run.stream_memory, 15, "memory of a live stream"),
-    "capacity": Spec(Run.capacity, 35, "how many live streams one process carries"),
+    "capacity": Spec(Run.capacity, 30, "how many live streams one process carries"),
     "fleet": Spec(Run.fleet, 50, "what a call costs more where limits are shared by a PostgreSQL"),
     "memory": Spec(Run.memory, 110, "growth over 40,000 calls, and on one HTTP/2 connection"),
     "start": Spec(Run.start, 10, "from the command to listening"),
