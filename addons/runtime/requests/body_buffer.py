@@ -27,7 +27,7 @@ class BodyBuffer(io.BytesIO):
         if self._expected:
             at = self.tell()
             end = at + len(data)
-            if self._room < end <= self._expected:
+            if at < end and self._room < end <= self._expected:
                 self._room = min(2 * end, self._expected)
                 self.seek(self._room - 1)
                 self.write(b"\0")

@@ -16,6 +16,9 @@ from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler
 
 from runtime.connections import DelegatingProtocol, client_writer, reset, writer_to
+from runtime.streams import handled_events
+from runtime.streams.handled_events import handle as handle_event
+from runtime.streams.handled_events import layer_below
 from runtime.streams.used_names import missing_name
 
 logger = logging.getLogger("sluicegate")
@@ -26,18 +29,6 @@ MAX_EVENT_BYTES = 65535
 unfinished: set[asyncio.Task[None]] = set()
 """What waits for its turn, or for somebody slow; asyncio itself would let the garbage collector take them."""
 
-_NAMES_OF_EVENT = frozenset(
-    (
-        *("CloseConnection", "CloseTcpConnection", "ConnectionCommand", "ConnectionIO", "ERROR", "Exception", "Log"),
-        *("OpenConnection", "RequestWakeup", "RuntimeError", "SendData", "StartHook", "_server_event_lock", "add", "address"),
-        *("asyncio_utils", "client", "close_connection", "commands", "connection", "create_task", "data", "delay", "half_close"),
-        *("handle_event", "hook_task", "is_closing", "isinstance", "layer", "level", "log", "logging", "message", "name"),
-        *("open_connection", "peername", "register_activity", "timeout_watchdog", "transports", "wakeup", "wakeup_timer"),
-        *("write", "writer"),
-    )
-)
-"""Every name in mitmproxy's own way to handle an event, which waits for nothing but its lock: with any other it might."""
-
 _NAMES_OF_READER = frozenset(
     (
         *("CAN_READ", "CAN_WRITE", "CLOSED", "CancelledError", "ConnectionClosed", "ConnectionState", "DataReceived", "Event"),
@@ -45,7 +36,7 @@ _NAMES_OF_READER = frozenset(
         *("transport_protocol", "transports", "wait", "writer"),
     )
 )
-"""Likewise in how it reads a connection: it reads, handles an event, and waits for whoever does not take what was sent."""
+"""Every name in how mitmproxy reads a connection: it reads, handles an event, and waits for whoever does not take what was sent."""
 
 
 class ShortWay(Protocol):
@@ -60,6 +51,8 @@ class Entry(DelegatingProtocol):
 
     way: ShortWay | None = None
     """The short way of the message that is under way; None between them, and where all goes through mitmproxy's layers."""
+    below: Any = None
+    """mitmproxy's layer that events are for, once all above it only hand them on; None before."""
     is_draining = False
     """Whether somebody is waited for before this connection is read on."""
 
@@ -108,19 +101,16 @@ class Entry(DelegatingProtocol):
         return not (waiter is None or waiter.done() or lock._locked or lock._waiters or self.is_draining)
 
     def handle(self, data: bytes) -> None:
-        """Do what mitmproxy's reader does with what it has read. Raises RuntimeError where mitmproxy waits within that."""
-        handling = self.handler.server_event(events.DataReceived(self.connection, data))
-        try:
-            handling.send(None)
-        except StopIteration:
+        """Do what mitmproxy's reader does with what it has read."""
+        below = self.below
+        if below is None:
+            below = self.below = layer_below(self.handler.layer)
+        handle_event(self.handler, below or self.handler.layer, events.DataReceived(self.connection, data))
+        if self.slow:
+            # Those that mitmproxy has closed meanwhile are no longer sent to.
+            self.slow.intersection_update(self.handler.transports)
             if self.slow:
-                # Those that mitmproxy has closed meanwhile are no longer sent to.
-                self.slow.intersection_update(self.handler.transports)
-                if self.slow:
-                    self.drain()
-        else:
-            handling.close()
-            raise RuntimeError("mitmproxy waited for something while it handled an event")
+                self.drain()
 
     def drain(self) -> None:
         """Read no more until everybody takes what has been sent, or has left."""
@@ -192,12 +182,11 @@ def entry_of(handler: Any, connection: Any) -> Entry | None:
 
 def lacking() -> str | None:
     """Return what is used here of mitmproxy or asyncio and cannot be found; None if all is there."""
-    for function, names in (
-        (ConnectionHandler.server_event, _NAMES_OF_EVENT),
-        (ConnectionHandler.handle_connection, _NAMES_OF_READER),
-    ):
-        if frozenset(function.__code__.co_names) != names:
-            return f"{function.__qualname__} as it was"
+    stock = ConnectionHandler.handle_connection
+    if frozenset(stock.__code__.co_names) != _NAMES_OF_READER:
+        return f"{stock.__qualname__} as it was"
+    if (missing := handled_events.lacking()) is not None:
+        return missing
     loop = asyncio.new_event_loop()
     try:
         reader = asyncio.StreamReader(loop=loop)
