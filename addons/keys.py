@@ -32,6 +32,9 @@ PROVIDER_KEY_HEADERS = frozenset(
 LENGTH_HEADERS = frozenset((b"content-length", b"transfer-encoding"))
 """Headers that say where a body ends."""
 
+NOTHING_SENT: tuple[HeaderFields | None, HeaderFields] = (None, ())
+"""What is known of a request's headers before they have the key: as they are sent, and without it."""
+
 
 class Keys(Addon):
     """Adds the provider key in place of the virtual key that identity removed."""
@@ -91,12 +94,15 @@ class Keys(Addon):
 
     def clear(self, flow: http.HTTPFlow, call: Call, credentials: Iterable[tuple[str, str]]) -> None:
         """Make these the request's only credentials, and let it leave."""
-        fields = without_provider_key(flow.request.headers)
-        flow.request.headers.fields = (
-            *fields,
-            *content_length(fields, flow.request.raw_content or b""),
-            *[(name.encode(), value.encode()) for name, value in credentials],
-        )
+        fields = flow.request.headers.fields
+        names = [name.lower() for name, _ in fields]
+        if not PROVIDER_KEY_HEADERS.isdisjoint(names):
+            fields = without_provider_key(fields)
+        if flow.request.raw_content and LENGTH_HEADERS.isdisjoint(names):
+            fields = (*fields, content_length(flow.request.raw_content))
+        added = [(name.encode(), value.encode()) for name, value in credentials]
+        sent = flow.request.headers.fields = (*fields, *added)
+        flow.sluicegate_sent = sent, (*fields, *without_provider_key(added))  # type: ignore[attr-defined]
         call.cleared = True
 
     @observing
@@ -131,8 +137,12 @@ class Keys(Addon):
 
     def remove_key(self, flow: http.HTTPFlow) -> None:
         """Delete every header that may carry a provider key."""
-        if call_of(flow) is not None:
-            flow.request.headers.fields = without_provider_key(flow.request.headers)
+        if call_of(flow) is None:
+            return
+        headers = flow.request.headers
+        sent, without_key = getattr(flow, "sluicegate_sent", NOTHING_SENT)
+        headers.fields = without_key if headers.fields is sent else without_provider_key(headers.fields)
+        flow.sluicegate_sent = NOTHING_SENT  # type: ignore[attr-defined]
 
 
 def caller_of(call: Call) -> str:
@@ -140,20 +150,18 @@ def caller_of(call: Call) -> str:
     return call.principal.virtual_key_id if call.principal else ""
 
 
-def content_length(fields: HeaderFields, body: bytes) -> HeaderFields:
+def content_length(body: bytes) -> tuple[bytes, bytes]:
     """Return the header that states a body's length, for a request that came without it.
 
     HTTP/2 needs none, but a provider that speaks HTTP/1.1 would take such a body for the next request, and that one
     would go unjudged.
     """
-    if not body or not LENGTH_HEADERS.isdisjoint([name.lower() for name, _ in fields]):
-        return ()
-    return ((b"content-length", b"%d" % len(body)),)
+    return b"content-length", b"%d" % len(body)
 
 
-def without_provider_key(headers: http.Headers) -> HeaderFields:
+def without_provider_key(fields: Iterable[tuple[bytes, bytes]]) -> HeaderFields:
     """Return the header fields without those that may carry a provider key."""
-    return tuple([f for f in headers.fields if f[0].lower() not in PROVIDER_KEY_HEADERS])
+    return tuple([f for f in fields if f[0].lower() not in PROVIDER_KEY_HEADERS])
 
 
 addons = [Keys()]
