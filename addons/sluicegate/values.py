@@ -253,9 +253,11 @@ class RequestFacts(NamedTuple):
 
 def usd(nano: int) -> str:
     """Return nano-dollars as exact decimal dollars, without trailing zeros: 74_000_000 is '0.074'."""
+    if 0 <= nano < NANO:
+        # Nearly every call: less than a dollar. A width in a format would take longer than all the rest.
+        return f"0.{str(NANO + nano)[1:].rstrip('0')}" if nano else "0"
     dollars, rest = divmod(abs(nano), NANO)
-    # As ``:09d``, in a third of the time.
-    text = f"{dollars}.{str(NANO + rest)[1:].rstrip('0')}" if rest else str(dollars)
+    text = f"{dollars}.{rest:09d}".rstrip("0").rstrip(".")
     return f"-{text}" if nano < 0 else text
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sluicegate.calls.record import Record
-from sluicegate.values import TOKEN_COLUMNS, Outcome
+from sluicegate.values import TOKEN_COLUMNS
 
 TOKEN_TYPES = {column: column.removesuffix("_tokens") for column in TOKEN_COLUMNS}
 """A record's column, and the value of the label ``token_type`` that stands for it."""
@@ -102,11 +102,14 @@ class Latencies:
 
     def observe(self, record: Record) -> None:
         """Count a call that went upstream."""
-        seconds = record["latency_ms"] / 1000
-        (self.completed if record["outcome"] == Outcome.COMPLETED else self.not_completed).observe(seconds)
-        if record["ttft_ms"] is None:
+        seconds, first_ms = record["latency_ms"] / 1000, record["ttft_ms"]
+        (self.completed if record["outcome"] == "completed" else self.not_completed).observe(seconds)
+        if first_ms is None:
             return
-        first = record["ttft_ms"] / 1000
-        (self.first_byte_streamed if record["stream"] else self.first_byte_unstreamed).observe(first)
-        if record["stream"] and record["output_tokens"] > 1:
-            self.per_token.observe((seconds - first) / (record["output_tokens"] - 1))
+        first = first_ms / 1000
+        if not record["stream"]:
+            self.first_byte_unstreamed.observe(first)
+            return
+        self.first_byte_streamed.observe(first)
+        if (tokens := record["output_tokens"]) > 1:
+            self.per_token.observe((seconds - first) / (tokens - 1))

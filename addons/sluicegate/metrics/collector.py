@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from prometheus_client import ProcessCollector
@@ -34,8 +35,8 @@ class Metrics:
         self._services = services
         self._process = ProcessCollector(registry=None)
         self._models: set[str] = set()
-        self.call_totals: dict[tuple[str, ...], CallTotals] = {}
-        self.timings: dict[tuple[str, str], Latencies] = {}
+        self.call_totals: defaultdict[tuple[str, ...], CallTotals] = defaultdict(CallTotals)
+        self.timings: defaultdict[tuple[str, str], Latencies] = defaultdict(Latencies)
         self.attempts: dict[tuple[str, str, str], int] = {}
         """Attempts of calls that could have been sent more than once, by provider, model and result."""
         self.refusals: dict[str, int] = {}
@@ -47,40 +48,42 @@ class Metrics:
     def observe(self, record: Record) -> None:
         """Count a finished call."""
         outcome, provider = record["outcome"], record["provider"]
-        model = self._model(record["model_requested"], record["model_served"], outcome)
-        key, team, customer = record["virtual_key_id"] or "", record["team_id"] or "", record["customer_id"] or ""
-        user, project = self._known("user", record["user_id"]), self._known("project", record["project_id"])
-        caller = (provider, model, key, user, team, customer, project)
-        totals = self.call_totals.get(caller)
-        if totals is None:
-            totals = self.call_totals[caller] = CallTotals()
+        model = record["model_served"] or record["model_requested"]
+        if model not in self._models:
+            model = self._model(record["model_requested"], record["model_served"], outcome)
+        policy, user, project = self._services.policy, record["user_id"], record["project_id"]
+        caller = (
+            provider,
+            model,
+            record["virtual_key_id"] or "",
+            # A client chooses what its headers say, so nobody but the policy's entities get series of their own.
+            user if user and policy.has_scope("user", user) else "",
+            record["team_id"] or "",
+            record["customer_id"] or "",
+            project if project and policy.has_scope("project", project) else "",
+        )
+        totals = self.call_totals[caller]
         totals.outcomes[outcome] = totals.outcomes.get(outcome, 0) + 1
         if (cached := record["cache"]) is not None:
             totals.cached[cached] = totals.cached.get(cached, 0) + 1
             totals.saved_nano += record["saved_nano"] or 0
         for attempt in record["attempts"] or ():
             self._count_attempt(attempt, outcome)
-        if record["reason"] and record["outcome"] == Outcome.DENIED.value:
+        if outcome == "denied" and record["reason"]:
             self.count_refusal(record["reason"])
             return
-        if outcome != Outcome.COMPLETED:
+        if outcome != "completed":
             status = "499" if outcome == Outcome.CANCELLED else str(record["status"] or 0)
             totals.errors[status] = totals.errors.get(status, 0) + 1
+        tokens = totals.tokens
         for column in TOKEN_COLUMNS:
-            if record[column]:
-                totals.tokens[column] = totals.tokens.get(column, 0) + record[column]
+            if count := record[column]:
+                tokens[column] = tokens.get(column, 0) + count
         totals.cost_nano += record["cost_nano"] or 0
         totals.shadow_nano += record["shadow_nano"] or 0
         if model and cached != "hit":
             # How fast the cache is says nothing about the model.
-            timing = self.timings.get((provider, model))
-            if timing is None:
-                timing = self.timings[provider, model] = Latencies()
-            timing.observe(record)
-
-    def _known(self, kind: str, scope_id: str | None) -> str:
-        """Return an entity of the policy: a client chooses what its headers say, so no others get series of their own."""
-        return scope_id if scope_id and self._services.policy.has_scope(kind, scope_id) else ""
+            self.timings[provider, model].observe(record)
 
     def _count_attempt(self, attempt: Record, outcome: str) -> None:
         served = attempt["model"] if attempt["result"] == "answered" else None

@@ -33,6 +33,8 @@ _TRUNCATED = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"
 
 _DELTA_HEAD = b"event: content_block_delta\ndata: "
 
+_HEAD_SIZE = len(_DELTA_HEAD)
+
 _STOPS = (b'{"type":"message_stop"}', b'{"type": "message_stop"}')
 """The event that ends a stream, as most servers write it."""
 
@@ -57,7 +59,12 @@ class MessagesUsage(MessagesContent):
 
     def skim(self, text: bytes, is_known: bool = False) -> bool:
         """Keep events undecoded if all of them are deltas in their usual form, as most chunks of a stream are."""
-        if not (is_known or is_run(text, _DELTA_HEAD)) or text.find(b'"usage"') >= 0:
+        if not is_known:
+            # Of a stream that comes piece by piece, one at a time, which costs a look less.
+            is_one = text.startswith(_DELTA_HEAD) and text.find(b"\n", _HEAD_SIZE) == len(text) - 2
+            if not is_one and not is_run(text, _DELTA_HEAD):
+                return False
+        if text.find(b'"usage"') >= 0:
             return False
         self._is_counted = False
         self.defer_text(text)
