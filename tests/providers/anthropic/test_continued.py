@@ -53,9 +53,9 @@ def lengths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The lengths of the bodies that are read."""
     seen: list[int] = []
 
-    def read(body: bytes) -> RequestFacts | str:
+    def read(body: bytes, size: int | None = None) -> RequestFacts | str:
         seen.append(len(body))
-        return read_request(body)
+        return read_request(body, size=size)
 
     monkeypatch.setattr(continued, "read_request", read)
     return seen

@@ -44,14 +44,18 @@ def read_continued(body: bytes, earlier: EarlierBody) -> RequestFacts | str:
 
 def _facts_of(body: bytes, short: Shortened) -> RequestFacts | None:
     """Return the facts of a whole body by what it is without its known parts; None where they cannot be told by that."""
-    facts = read_request(short.json)
+    facts = read_request(short.json, size=len(body))
     if isinstance(facts, str) or not facts.members or not _is_text(facts):
         return None
     begins = _begins_of(facts.members, len(short.json))
-    if begins is None or any(begins.get(name) != place for name, place in short.places):
+    if begins is None:
         return None
-    # No members: whoever needs them sets them apart, see ``RequestFacts.members``.
-    return facts._replace(body_bytes=len(body), text_bytes=len(body), members={})
+    for name, place in short.places:
+        if begins.get(name) != place:
+            return None
+    # Whoever needs those of the whole body sets them apart, see ``RequestFacts.members``.
+    facts.members.clear()
+    return facts
 
 
 def _is_text(facts: RequestFacts) -> bool:

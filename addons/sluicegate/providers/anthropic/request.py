@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,8 +19,8 @@ from sluicegate.providers.anthropic.parts import (
     ToolResult,
     met,
 )
+from sluicegate.providers.anthropic.sources import NO_SOURCES, find_sources
 from sluicegate.providers.requests.body import MAX_OBJECT_BYTES, MAX_TOOLS, Members, Problems, RequestBody
-from sluicegate.providers.requests.media import find_base64
 from sluicegate.providers.requests.server_tools import (
     ANTHROPIC_LOOP_PASSES,
     MAX_SERVER_FALLBACKS,
@@ -30,7 +29,7 @@ from sluicegate.providers.requests.server_tools import (
     ExtentBuilder,
     ServerTool,
 )
-from sluicegate.values import RequestFacts
+from sluicegate.values import Extent, RequestFacts
 
 _MISSING = msgspec.Raw(b"")
 
@@ -60,32 +59,10 @@ JUDGED_APART = frozenset({"model", "messages", "system", "tools", "fallbacks", "
 
 _CONTENT = JUDGED_APART - {"model"}
 
+NO_MODELS: tuple[str, ...] = ()
+
 MAX_REMEMBERED_BYTES = 2048
 """Bytes of a body's settings that are remembered; an agent's have some hundred."""
-
-
-class _Source(msgspec.Struct, gc=False):
-    type: str = ""
-    data: msgspec.Raw = _MISSING
-    content: str | list[_Block] | None = None
-
-
-class _Block(msgspec.Struct, gc=False):
-    source: _Source | str | None = None
-    content: str | list[_Block] | _Block | None = None
-
-
-_INLINE_BLOCK = _Block()
-"""Stands for a block that holds its own content, as nearly all do, and so has nothing of interest."""
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | list[_Block] | None = None
-
-
-class _MessagesBody(msgspec.Struct, gc=False):
-    messages: list[_Message] | None = None
-    system: str | list[_Block] | None = None
 
 
 class _Definition(msgspec.Struct, gc=False):
@@ -106,51 +83,6 @@ class _ChangingBody(msgspec.Struct, gc=False):
 
 _INLINE_TOOLS = msgspec.json.Decoder(_ChangingBody)
 """Decodes only the tools that messages define."""
-
-_BODY_DECODER = msgspec.json.Decoder(_MessagesBody)
-"""Decodes only the fields in which content names a source, so that no text can be mistaken for one."""
-
-
-@dataclass(slots=True)
-class ContentSources:
-    """What a body holds besides text."""
-
-    images: int = 0
-    payload_bytes: int = 0
-    """Bytes of base64."""
-
-    def scan(self, blocks: str | list[_Block] | _Block | None) -> None:
-        """Add the sources found in content, at any depth."""
-        if isinstance(blocks, _Block):
-            blocks = [blocks]
-        for block in blocks if isinstance(blocks, list) else ():
-            if block == _INLINE_BLOCK:
-                continue
-            source = block.source
-            if isinstance(source, _Source):
-                if source.type == "base64":
-                    self.images += 1
-                    # The raw value includes its two quotes.
-                    self.payload_bytes += max(0, len(bytes(source.data)) - 2)
-                self.scan(source.content)
-            self.scan(block.content)
-
-
-_NO_SOURCES = ContentSources()
-
-
-def find_sources(body: bytes) -> ContentSources:
-    """Return the sources in a Messages body; in a body of another shape, those that look like one."""
-    found = ContentSources()
-    try:
-        content = _BODY_DECODER.decode(body)
-        for message in content.messages or ():
-            found.scan(message.content)
-        found.scan(content.system)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        images, payload_bytes = find_base64(body)
-        return ContentSources(images, payload_bytes)
-    return found
 
 
 class Named(NamedTuple):
@@ -209,8 +141,12 @@ def _settings_of(request: RequestBody) -> _Settings:
     return (_usual_settings(members) if is_short else None) or _read_settings(request)
 
 
-def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
-    """Read the facts of a Messages body; of one whose path names the model, it must not."""
+def read_request(body: bytes, named: Named | None = None, size: int | None = None) -> RequestFacts | str:
+    """Read the facts of a Messages body; of one whose path names the model, it must not.
+
+    ``size`` is the length of the whole where ``body`` is what was left of it.
+    """
+    size = len(body) if size is None else size
     request = RequestBody(body)
     settings = _settings_of(request) if named is None else _read_settings(request, named)
     model, speed, max_tokens = settings.model, settings.speed, settings.max_tokens
@@ -218,43 +154,61 @@ def read_request(body: bytes, named: Named | None = None) -> RequestFacts | str:
         return request.problem or "no model"
     met.names_tools = False
     text = request.read_as(TEXT)
-    builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
-    builder.may_be_fast = speed not in (None, "standard")
-    builder.add_output(settings.thinking_tokens)
-    sources = _NO_SOURCES
-    if text is not None:
-        _add_client_tools(text, builder, request)
-    elif request.can_be_searched():
-        sources = find_sources(request.json)
-        _add_server_side(request, builder)
-    builder.name_models(settings.models, request.problems)
-    _add_fallbacks(request, builder)
+    sources, models = NO_SOURCES, NO_MODELS
+    if text is not None and not settings.models and "fallbacks" not in request.members:
+        extent = _extent_of_text(settings, _client_tools_tokens(text, request))
+    else:
+        builder = _builder_of(settings)
+        if text is not None:
+            builder.prompt_tokens += _client_tools_tokens(text, request)
+        elif request.can_be_searched():
+            sources = find_sources(request.json)
+            _add_server_side(request, builder)
+        builder.name_models(settings.models, request.problems)
+        _add_fallbacks(request, builder)
+        extent, models = builder.extent(max_tokens), tuple(builder.models)
     if request.problem:
         return request.problem
     return RequestFacts(
         model=model,
-        models=tuple(builder.models),
+        models=models,
         stream=settings.stream,
         max_tokens=max_tokens,
-        body_bytes=len(body),
-        text_bytes=len(body) - sources.payload_bytes,
+        body_bytes=size,
+        text_bytes=size - sources.payload_bytes,
         images=sources.images,
         is_text_only=text is not None,
         speed=speed,
         service_tier=settings.service_tier,
         inference_geo=settings.inference_geo,
-        extent=builder.extent(max_tokens),
+        extent=extent,
         members=request.written,
     )
 
 
-def _add_client_tools(text: TextBody, builder: ExtentBuilder, request: RequestBody) -> None:
+def _builder_of(settings: _Settings) -> ExtentBuilder:
+    builder = ExtentBuilder(ANTHROPIC_LOOP_PASSES)
+    builder.may_be_fast = settings.speed not in (None, "standard")
+    builder.add_output(settings.thinking_tokens)
+    return builder
+
+
+@lru_cache(maxsize=512)
+def _extent_of_text(settings: _Settings, prompt_tokens: int) -> Extent:
+    """Return how far a call of these settings goes that is text alone; its tools add ``prompt_tokens``."""
+    builder = _builder_of(settings)
+    builder.prompt_tokens = prompt_tokens
+    return builder.extent(settings.max_tokens)
+
+
+def _client_tools_tokens(text: TextBody, request: RequestBody) -> int:
+    """Return the tokens that the provider adds to the prompt for tools that the client runs."""
+    tokens = _repeated_tokens(text) if met.names_tools else 0
     if text.tools:
         if len(text.tools) > MAX_TOOLS:
             request.problems.append(f"the body has more than {MAX_TOOLS} tools")
-        builder.prompt_tokens += sum(PROVIDER_PROMPT_TOKENS for tool in text.tools if tool.type not in (None, "custom"))
-    if met.names_tools:
-        builder.prompt_tokens += _repeated_tokens(text)
+        tokens += sum([PROVIDER_PROMPT_TOKENS for tool in text.tools if tool.type not in (None, "custom")])
+    return tokens
 
 
 def _repeated_tokens(text: TextBody) -> int:
