@@ -65,9 +65,9 @@ OLDER = {name: value for name, value in record("older").items() if name not in (
 
 def test_a_row_has_what_its_record_has_however_much_that_is(files):
     store, _, ledger = files()
-    seldom = [record(name, **{name: [] if name == "attempts" else "x"}) for name in SELDOM]
+    one_each = [record(name, **{name: [] if name in DETAIL_COLUMNS else "x"}) for name in COLUMNS if name != "id"]
     rows = [
-        *seldom,
+        *one_each,
         record("a"),
         FULL,
         record("b", session_id="s", agent_id="x"),
