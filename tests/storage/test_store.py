@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluicegate.calls.record import COLUMNS
+from sluicegate.calls.record import COLUMNS, DETAIL_COLUMNS
 from sluicegate.storage.errors import StoreBusy
 from sluicegate.storage.journal_files import records
 from sluicegate.storage.migrations import migrate
