@@ -38,7 +38,6 @@ from runtime.resources.gc_tuning import GcTuning
 from runtime.resources.idle_connections import IdleConnections
 from runtime.resources.release_memory import ReleaseMemory
 from runtime.streams.fast_streams import FastStreams
-from runtime.trailers import Trailers
 
 RUNTIME = [
     Options(Layers(), Failsafe()),  # refuses unsafe options; puts those two behind the chain, where a reload cannot remove them
@@ -53,7 +52,6 @@ RUNTIME = [
     ReleaseMemory(),  # frees upstream connections when they end
     UpstreamTrust(),  # whom providers are verified by, before one is dialled
     Tunnels(),  # what is spoken inside a CONNECT, before mitmproxy chooses
-    Trailers(),  # nothing follows a body that was judged
     Shutdown(),  # on SIGTERM, lets calls in flight end and starts no new ones
     WorkerPart(),  # of several on one port: may be replaced by another without a failed call
     IdleConnections(),  # ends silent clients and stalled bodies; after the patches, whose way of accepting it puts in place

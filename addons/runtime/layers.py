@@ -29,15 +29,17 @@ from mitmproxy.proxy.layers.http import (
     RequestData,
     RequestHeaders,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
+    ResponseTrailers,
     SendHttp,
 )
 
 from flow import mark_as_left
-from runtime import handing_on, hooks_at_once
+from runtime import handing_on, hooks_at_once, trailers
 from runtime.error_responses import SWITCHED, asks_for_head, audience_of, error_bytes, error_response, status_of
 from runtime.requests import addressing, arriving_bodies, body_pieces, known_ways, straight_line, whole_requests
 from runtime.requests.body_buffer import BodyBuffer
@@ -53,8 +55,11 @@ STRAIGHT: dict[type, Callable[[Any, Any], Commands]] = {
     whole_requests.ArrivedRequest: straight_line.serve,
     whole_requests.BodyEnd: straight_line.serve_end,
     hooks_at_once.GoOn: hooks_at_once.go_on,
+    # Nothing follows a body that was judged.
+    RequestTrailers: trailers.drop,
+    ResponseTrailers: trailers.drop,
 }
-"""The events of a stream that are our own, and what it does."""
+"""The events of a stream that mitmproxy's own states do not see, and what it does with each."""
 
 
 class GatewayHttp1Server(Http1Server):

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import h11
-from mitmproxy import http
-
-from flow import Addon, enforcing, observing
+from mitmproxy.proxy import layer
 
 
 class TrailerlessReader:
@@ -38,19 +36,6 @@ def without_trailers(make_body_reader: Callable[[int | None], Any]) -> Callable[
     return make_trailerless_reader
 
 
-class Trailers(Addon):
-    """Drops trailers, which HTTP/2 delivers separately, before anything is sent on."""
-
-    @enforcing
-    def request(self, flow: http.HTTPFlow) -> None:
-        """Drop a request's trailers before it is judged."""
-        flow.request.trailers = None
-
-    @observing
-    def response(self, flow: http.HTTPFlow) -> None:
-        """Drop a response's trailers, which would be sent now."""
-        if flow.response is not None:
-            flow.response.trailers = None
-
-
-addons = [Trailers()]
+def drop(stream: Any, event: Any) -> layer.CommandGenerator[None]:
+    """Have a stream do nothing with trailers, which HTTP/2 delivers as an event of their own."""
+    yield from ()
