@@ -26,6 +26,8 @@ from runtime.streams.tls_records import MAX_RECORD_BYTES, Decryption, encryption
 def plain_sender(writer: asyncio.StreamWriter, tls_layers: Sequence[Any], is_framed: bool) -> Callable[[bytes, bytes], None]:
     """Return what sends a piece to a client of HTTP/1, given its payload and its framed bytes; TLS from the inside out."""
     write, encryptions = writer.transport.write, [encryption(layer) for layer in tls_layers]
+    if not encryptions:
+        return (lambda payload, framed: write(framed)) if is_framed else (lambda payload, framed: write(payload))
 
     def send(payload: bytes, framed: bytes) -> None:
         data = framed if is_framed else payload
@@ -78,7 +80,10 @@ class Route:
     """How often a read was ``carried``, or why it was not."""
     tap: Any = field(init=False)
     response: Any = field(init=False)
-    states: tuple[Any, Any] = field(init=False)
+    streaming: Any = field(init=False)
+    """The stream's state while its answer streams."""
+    reading: Any = field(init=False)
+    """The client's state meanwhile."""
     body: Any = field(init=False)
     """h11's reader of the answer's body."""
     is_chunked: bool = field(init=False)
@@ -94,7 +99,7 @@ class Route:
         transports, context = self.handler.transports, self.stream.context
         self.response = self.stream.flow.response
         self.tap = self.response.stream
-        self.states = self.stream.server_state, self.client.state
+        self.streaming, self.reading = self.stream.server_state, self.client.state
         self.body = stock_reader(self.client.body_reader)
         self.is_chunked = type(self.body) is ChunkedReader
         self.reader, self.upstream = transports[context.server].reader, transports[context.server].writer
@@ -110,7 +115,11 @@ class Route:
         if self.tls is not None:
             self.carry_records(self.tls, data)
             return b""
-        if (found := self.read(data)) is None:
+        if self.is_chunked and (only := read_only_chunk(self.body, data)) is not None:
+            # Nearly always a read brings one chunk.
+            self.forward(only, data)
+            return b""
+        if (found := self.read_more(data)) is None:
             return data
         payload, framed, end = found
         self.forward(payload, framed)
@@ -123,8 +132,7 @@ class Route:
             # mitmproxy is not done with what came before: it may be waiting for a slow client.
             return "busy"
         stream, client = self.stream, self.client
-        streaming, reading = self.states
-        if stream.server_state is not streaming or client.state is not reading or stream._paused is not None:
+        if stream.server_state is not self.streaming or client.state is not self.reading or stream._paused is not None:
             return "ended"
         if client.buf._data or self.response.stream is not self.tap:
             return "part"
@@ -138,11 +146,13 @@ class Route:
 
         The rest is the answer's end, or an error, or half a line.
         """
+        if self.is_chunked and (only := read_only_chunk(self.body, data)) is not None:
+            return only, data, len(data)
+        return self.read_more(data)
+
+    def read_more(self, data: bytes) -> tuple[bytes, bytes, int] | None:
+        """Return the same where it is not one whole chunk."""
         if self.is_chunked:
-            # Nearly always a read brings one chunk.
-            only = read_only_chunk(self.body, data)
-            if only is not None:
-                return only, data, len(data)
             if (found := read_pieces(self.body, data)) is not None:
                 return found
         elif type(self.body) is not ContentLengthReader:
