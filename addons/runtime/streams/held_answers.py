@@ -6,6 +6,7 @@ answer that is marked to be held is read as it arrives, as a stream is, and beco
 
 from __future__ import annotations
 
+from mitmproxy.http import Response
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import HttpStream, ResponseData, ResponseEndOfMessage, SendHttp
 
@@ -38,13 +39,11 @@ def _hold(stream: HttpStream, event: events.Event, stock: Commands) -> Commands:
         return
     if isinstance(event, ResponseEndOfMessage):
         tap(b"")
-        stock = send(stream, stock)
+        stock = send(response, stock)
     yield from stock
 
 
-def send(stream: HttpStream, stock: Commands) -> Commands:
+def send(response: Response, stock: Commands) -> Commands:
     """Send a whole answer, which is ``stock``; as of a stream, nothing of it is kept."""
-    response = stream.flow.response
-    assert response is not None
     yield from stock
     response.data.content = None

@@ -165,19 +165,20 @@ def go_on(client: Any, event: events.DataReceived) -> Commands | None:
     stream, response = at.stream, client.response
     if (body_size(response.data.headers.fields) == CHUNKED) != is_chunked:
         return None
+    handle: Callable[..., Commands]
     if stream.server_state == stream.state_stream_response_body:
-        handle: Any = send if at.server.response is response else None
+        handle = send
     elif stream.server_state == stream.state_consume_response_body and not response.stream:
-        handle = hold if len(stream.response_body_buf) + len(data) <= held_answers.MAX_HELD_BYTES else None
+        if len(stream.response_body_buf) + len(data) > held_answers.MAX_HELD_BYTES:
+            return None
+        handle = hold
     else:
-        handle = None
-    if handle is None:
         return None
     part = take(reader, data)
     if not part.is_end and len(part.rest) == len(data):
         return None
     client.buf = type(client.buf)()
-    return handle(at, event, part)  # type: ignore[no-any-return]
+    return handle(at, event, part)
 
 
 class Part(NamedTuple):
@@ -265,7 +266,7 @@ def hold(at: Exchange, event: events.DataReceived, part: Part) -> Commands:
         yield from end(at, http1.assemble_response(response))
         response.data.content = None
         return
-    rest = hooks_at_once.after(hook, held_answers.send(stream, stream.send_response()))
+    rest = hooks_at_once.after(hook, held_answers.send(response, stream.send_response()))
     yield ReceiveHttp(hooks_at_once.GoOn(client.stream_id, rest))
     yield from client.mark_done(response=True)
 

@@ -114,6 +114,7 @@ DOES = (
     "is killed at head and waits",
     "is replaced at head",
     "is replaced at head and waits",
+    "is replaced and read at head",
     "is replaced at end",
     "is replaced at end and waits",
     "gets a field at head",
@@ -159,6 +160,8 @@ class Seen:
     states: list[Any] = field(default_factory=list)
     closed: tuple[bool, bool] = (False, False)
     logged: list[str] = field(default_factory=list)
+    left: list[Any] = field(default_factory=list)
+    """What is left of each stream."""
     streams: Counter[Any] = field(default_factory=Counter)
     heads: int = 0
     """How many heads were handled in a straight line."""
@@ -184,16 +187,19 @@ class Hooks:
     """What happens at each hook; those that wait return a coroutine."""
 
     def __init__(self, case: Case, seen: Seen) -> None:
-        self.case, self.seen, self.taps = case, seen, list[Tap]()
+        self.case, self.seen, self.taps, self.streams = case, seen, list[Tap](), list[Any]()
 
     def begin(self, event: Any) -> Any:
         """Call a hook up to where it waits."""
         flow, name = event.flow, event.name
         self.seen.hooks.append((name, *shown(flow)))
+        if name == "requestheaders":
+            (top,) = release_memory.http_layers[flow.client_conn.id]
+            self.streams.append(next(reversed(top.streams.values())))
         if name == "responseheaders":
             self.prepare(flow)
         does, _, at = self.case.does.partition(" at ")
-        if {"head": "responseheaders", "end": "response"}.get(at.split(" ")[0]) != name:
+        if {"head": "responseheaders", "end": "response", "first": "requestheaders"}.get(at.split(" ")[0]) != name:
             return None
         self.act(does, flow)
         return self.wait(name, flow) if at.endswith("waits") or does == "waits" else None
@@ -219,12 +225,17 @@ class Hooks:
 
     def act(self, does: str, flow: Any) -> None:
         """Do what this case's hook does."""
-        fields = flow.response.headers
+        fields = flow.response.headers if flow.response else {}
         match does:
             case "is killed":
                 flow.kill()
+            case "is streamed":
+                flow.request.stream = True
             case "is replaced":
                 flow.response = http.Response.make(418, b"replaced", {"x": "y"})
+            case "is replaced and read":
+                flow.response = http.Response.make(418, TEXT, {"x": "y"})
+                flow.response.stream = self.taps[-1]
             case "gets a field":
                 fields["x-cost"] = "1"
             case "gets a length":
@@ -258,6 +269,12 @@ def shown(flow: http.HTTPFlow) -> tuple[Any, ...]:
         type(response.stream).__name__,
     )
     return flow.request.path, of_response, flow.error and flow.error.msg, flow.live, flow.websocket, flow.server_conn.connected
+
+
+def left_of(stream: Any) -> tuple[Any, ...]:
+    """Return what is left of a stream that has ended."""
+    depth, what = len(stream.context.layers), (len(stream.response_body_buf), stream.upstream is None)
+    return shown(stream.flow), stream.client_state.__name__, stream.server_state.__name__, depth, *what
 
 
 def states(wire: MemoryWire) -> Any:
@@ -337,6 +354,7 @@ def play():
                 await talk(wire, case, seen)
                 seen.client, seen.provider = bytes(wire.raw), bytes(wire.requests)
                 seen.closed = wire.client.closing, bool(wire.provider and wire.provider.closing)
+                seen.left = [left_of(stream) for stream in hooks.streams]
                 seen.tapped = [bytes(tap.read) for tap in hooks.taps]
                 seen.logged = [line.partition("Traceback")[0] for line in wire.logged]
                 seen.logged += [line.strip().rpartition("\n")[2] for line in wire.logged if "Traceback" in line]
@@ -375,7 +393,7 @@ def check(play: Any, case: Case) -> Seen:
     """Compare both ways of a case, and return what came of the straight one."""
     straight, general = play(case, True), play(case, False)
     assert not general.heads
-    for name in ("hooks", "tapped", "logged", "client", "provider", "states", "closed"):
+    for name in ("hooks", "tapped", "logged", "client", "provider", "states", "closed", "left"):
         assert getattr(straight, name) == getattr(general, name), name
     if "mitmproxy has crashed!" not in straight.logged:
         assert straight.streams == general.streams
@@ -396,6 +414,8 @@ def test_every_answer_comes_alike(play, reads):
 @pytest.mark.parametrize("does", DOES)
 def test_whatever_a_hook_does_comes_alike(play, reads, does):
     for answers in ((CHUNKED, WITH_LENGTH), (WITH_LENGTH, CHUNKED)):
+        seen = check(play, Case(answers, reads, does, cuts=(len(answers[0]) - 5,)))
+        assert seen.heads
         seen = check(play, Case(answers, reads, does))
         assert seen.heads
         assert not seen.ends or does in (
@@ -427,6 +447,21 @@ def test_the_answer_to_every_request_comes_alike(play, name):
 
 
 @pytest.mark.parametrize("reads", ["tap", "held"])
+def test_an_answer_that_comes_before_its_request_has_ended_is_left_to_mitmproxy(play, reads):
+    unfinished = Case.request.replace("length: 4", "length: 5")
+    assert check(play, Case((CHUNKED, CHUNKED), reads, "is streamed at first", request=unfinished)).heads == 0
+    assert check(play, Case((CHUNKED, CHUNKED), reads, "is streamed at first")).heads == 2
+
+
+def test_an_answer_that_is_stored_as_it_streams_is_left_to_mitmproxy(play):
+    options().update(store_streamed_bodies=True)
+    try:
+        assert check(play, Case()).heads == 0
+    finally:
+        options().update(store_streamed_bodies=False)
+
+
+@pytest.mark.parametrize("reads", ["tap", "held"])
 def test_an_answer_may_be_cut_anywhere(play, reads):
     ends = Counter[bytes]()
     for whole in (CHUNKED, WITH_LENGTH):
@@ -436,6 +471,12 @@ def test_an_answer_may_be_cut_anywhere(play, reads):
             assert seen.tapped == [TEXT + b"|"]
     assert ends[CHUNKED] > 30
     assert ends[WITH_LENGTH] > 25
+
+
+def test_a_chunk_that_does_not_end_may_be_cut_anywhere(play):
+    whole = BEGUN["no end of a chunk"]
+    for at in range(whole.index(b"2\r\n"), len(whole)):
+        check(play, Case((whole,), cuts=(at,)))
 
 
 @pytest.mark.parametrize("ending", ["eof", "reset", "leaves"])
