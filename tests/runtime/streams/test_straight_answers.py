@@ -87,6 +87,7 @@ GENERAL = {
     "a space before the colon": answer("content-length : 2", body=b"ok"),
     "no colon": answer("content-length", body=b"ok"),
     "line feeds": WITH_LENGTH.replace(b"\r\n", b"\n", 2),
+    "a line feed in a field": answer("x: a\ny: b", "content-length: 2", body=b"ok"),
     "line feeds alone": WITH_LENGTH.replace(b"\r\n", b"\n"),
     "a blank line before": b"\r\n" + WITH_LENGTH,
     "both framings": answer("content-length: 2", "transfer-encoding: chunked", body=b"2\r\nok\r\n0\r\n\r\n"),
@@ -122,6 +123,7 @@ DOES = (
     "gets a length at head",
     "is closed at head",
     "is closed at end",
+    "its request is closed at end",
     "is another status at head",
     "is another status at end",
     "gets a text at end",
@@ -229,6 +231,10 @@ class Hooks:
         match does:
             case "is killed":
                 flow.kill()
+            case "its request is closed":
+                flow.request.headers["connection"] = "close"
+            case "its request loses its close":
+                flow.request.headers.pop("connection")
             case "is streamed":
                 flow.request.stream = True
             case "is replaced":
@@ -414,7 +420,7 @@ def test_every_answer_comes_alike(play, reads):
 @pytest.mark.parametrize("does", DOES)
 def test_whatever_a_hook_does_comes_alike(play, reads, does):
     for answers in ((CHUNKED, WITH_LENGTH), (WITH_LENGTH, CHUNKED)):
-        seen = check(play, Case(answers, reads, does, cuts=(len(answers[0]) - 5,)))
+        seen = check(play, Case(answers, reads, does, cuts=(len(answers[0]) - 21,)))
         assert seen.heads
         seen = check(play, Case(answers, reads, does))
         assert seen.heads
@@ -459,6 +465,13 @@ def test_an_answer_that_is_stored_as_it_streams_is_left_to_mitmproxy(play):
         assert check(play, Case()).heads == 0
     finally:
         options().update(store_streamed_bodies=False)
+
+
+@pytest.mark.parametrize("reads", ["tap", "held"])
+def test_a_connection_ends_that_its_client_asked_to_close_though_no_provider_sees_that(play, reads):
+    seen = check(play, Case((CHUNKED,), reads, "its request loses its close at first", request=REQUESTS["asks to close"]))
+    assert seen.closed[0]
+    assert seen.heads == 1
 
 
 @pytest.mark.parametrize("reads", ["tap", "held"])
