@@ -109,7 +109,6 @@ def _offset(now: int, zone: ZoneInfo) -> int:
     return round(shift.total_seconds() * 1000) if shift is not None else 0
 
 
-@lru_cache(maxsize=256)
 def iso(ms: int) -> str:
     """Format epoch milliseconds like ``2026-11-23T21:00:00.000Z``."""
     seconds, millis = divmod(ms, 1000)

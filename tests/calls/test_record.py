@@ -88,3 +88,21 @@ def test_what_a_call_came_to_is_in_its_columns():
     assert {name: record[name] for name in seen} == seen
     assert [attempt["status"] for attempt in record["attempts"]] == [500, 200]
     assert draft_of(FULL, Usage(), 12)["outcome"] == "interrupted"
+
+
+def test_a_record_after_a_draft_has_what_came_between():
+    call = call_of(principal=Principal("vk"), usage=Usage(9, estimated=True))
+    draft = draft_of(call, Usage(7, model="guess", web_search_requests=1, estimated=True), 5)
+    call.limit_checks.append(("virtual_key", "vk", "usd", None, "soft", 9, 1, 1, 1, None, True))
+    call.usage, call.outcome, call.status, call.cost_nano = Usage(3, 2), Outcome.COMPLETED, 200, 4
+    record = record_of(call, NOW + 1)
+    assert record["limits"] == call.limit_checks
+    assert [record[name] for name in ("input_tokens", "output_tokens", "cost_nano", "estimated", "web_search_requests")] == [
+        3,
+        2,
+        4,
+        0,
+        0,
+    ]
+    assert (record["model_served"], record["outcome"], record["status"]) == (None, "completed", 200)
+    assert (draft["input_tokens"], draft["outcome"], draft["status"], draft["estimated"]) == (7, "interrupted", None, 1)

@@ -138,6 +138,8 @@ class Call(msgspec.Struct):
     recorded: bool = False
     record: dict[str, Any] | None = None
     """The record that audit has made, for the addons after it."""
+    record_head: dict[str, Any] | None = None
+    """What does not change of its record, once one has been made."""
     outcome: Outcome | None = None
     status: int | None = None
     sent_at: int | None = None

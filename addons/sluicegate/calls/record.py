@@ -105,15 +105,10 @@ def draft_of(call: Call, usage: Usage, cost_nano: int) -> Record:
 
 def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     """Return the call as one flat record, complete however it ended; fields that do not apply are None."""
-    record, began, first_byte_at = _BLANK.copy(), call.started_at, call.first_byte_at
-    record["id"] = call.id
-    record["started_at"] = iso(began)
+    record, began, first_byte_at = _head_of(call).copy(), call.started_at, call.first_byte_at
     record["latency_ms"] = now - began if now > began else 0
     if first_byte_at is not None:
         record["ttft_ms"] = first_byte_at - began if first_byte_at > began else 0
-    _note_caller(record, call)
-    record["session_id"] = call.session_id
-    record["agent_id"] = call.agent_id
     record["provider"] = call.provider
     record["status"] = call.status
     # ``value`` takes ten times as long.
@@ -121,12 +116,7 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     _note_usage(record, usage or call.usage or _UNUSED)
     record["cost_usd"], record["cost_nano"] = usd(call.cost_nano), call.cost_nano
     record["request_bytes"], record["response_bytes"] = call.request_bytes, call.response_bytes
-    record["user_agent"] = call.user_agent
-    record["path"] = call.path
-    record["client_address"] = call.client_address
-    record["limits"] = call.limit_checks
     record["cache"] = call.cache
-    record["node"] = call.node
     if (facts := call.facts) is not None:
         record["model_requested"] = facts.model
         record["stream"] = int(facts.stream)
@@ -137,6 +127,25 @@ def record_of(call: Call, now: int, usage: Usage | None = None) -> Record:
     if call.saved_nano is not None:
         record["saved_usd"], record["saved_nano"] = usd(call.saved_nano), call.saved_nano
     return record
+
+
+def _head_of(call: Call) -> Record:
+    """Return a record with what does not change of a call once its caller is known: the draft and the end have that in common."""
+    head = call.record_head
+    if head is None:
+        head = call.record_head = _BLANK.copy()
+        head["id"] = call.id
+        head["started_at"] = iso(call.started_at)
+        _note_caller(head, call)
+        head["session_id"] = call.session_id
+        head["agent_id"] = call.agent_id
+        head["user_agent"] = call.user_agent
+        head["path"] = call.path
+        head["client_address"] = call.client_address
+        # The list itself, to which checks are added.
+        head["limits"] = call.limit_checks
+        head["node"] = call.node
+    return head
 
 
 def _note_usage(record: Record, usage: Usage) -> None:
