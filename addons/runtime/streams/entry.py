@@ -12,6 +12,7 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler
 
@@ -56,13 +57,14 @@ class Entry(DelegatingProtocol):
     is_draining = False
     """Whether somebody is waited for before this connection is read on."""
 
-    def __init__(self, stock: Any, handler: Any, connection: Any, slow: set[Any]) -> None:
+    def __init__(self, stock: Any, handler: Any, connection: Any, slow: set[Any], ended: set[Any]) -> None:
         """Stand before ``stock``; ``handler`` is mitmproxy's of the client's connection, which also has those to servers.
 
-        ``slow`` are those of all these connections that have more unsent than they may, or have been lost.
+        ``slow`` are those of all these connections that have more unsent than they may, or have been lost; ``ended`` those
+        whose end has come and mitmproxy may not know of yet.
         """
         super().__init__(stock)
-        self.handler, self.connection, self.slow = handler, connection, slow
+        self.handler, self.connection, self.slow, self.ended = handler, connection, slow, ended
         io = handler.transports[connection]
         self.reader, self.transport = io.reader, io.writer.transport
         self.lock = handler._server_event_lock
@@ -98,7 +100,17 @@ class Entry(DelegatingProtocol):
     def is_waited_for(self) -> bool:
         """Return whether mitmproxy's reader waits for what comes next, and nothing comes before that."""
         waiter, lock = self.reader._waiter, self.lock
-        return not (waiter is None or waiter.done() or lock._locked or lock._waiters or self.is_draining)
+        if waiter is None or waiter.done() or lock._locked or lock._waiters or self.is_draining:
+            return False
+        return not self.ended or not self.is_end_unknown()
+
+    def is_end_unknown(self) -> bool:
+        """Return whether mitmproxy has not been told yet that one of the connections has ended.
+
+        A request that overtook this would be sent to a provider that has closed, where mitmproxy opens another connection.
+        """
+        self.ended.intersection_update([c for c in self.ended if c.state & ConnectionState.CAN_READ])
+        return bool(self.ended)
 
     def handle(self, data: bytes) -> None:
         """Do what mitmproxy's reader does with what it has read."""
@@ -145,6 +157,11 @@ class Entry(DelegatingProtocol):
         self.slow.discard(self.connection)
         super().resume_writing()
 
+    def eof_received(self) -> bool | None:
+        """Note that it has ended, of which mitmproxy's reader hears in its turn."""
+        self.ended.add(self.connection)
+        return super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that it is lost: whoever sends to it ends it."""
         self.way = None
@@ -168,9 +185,9 @@ def put_before(handler: Any, connection: Any) -> None:
             # Not a connection over TCP. Whether it takes what it is sent has to be asked each time.
             client.slow.add(connection)
     elif connection is handler.client:
-        writer.transport.set_protocol(Entry(writer.transport.get_protocol(), handler, connection, set()))
+        writer.transport.set_protocol(Entry(writer.transport.get_protocol(), handler, connection, set(), set()))
     elif client is not None:
-        writer.transport.set_protocol(Entry(writer.transport.get_protocol(), handler, connection, client.slow))
+        writer.transport.set_protocol(Entry(writer.transport.get_protocol(), handler, connection, client.slow, client.ended))
 
 
 def entry_of(handler: Any, connection: Any) -> Entry | None:

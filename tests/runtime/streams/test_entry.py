@@ -159,6 +159,25 @@ def test_nobody_waits_for_a_server_that_has_been_closed(play):
     play(then)
 
 
+def test_a_request_does_not_overtake_the_end_of_its_provider(play):
+    """Both come in one turn of the event loop: as ever, mitmproxy opens another connection and nobody gets an error."""
+
+    async def then(wire, provider):
+        provider.arrive("data", bytes(200_000 - len(b"a part")))
+        await settle()
+        wire.requests.clear()
+        wire.raw.clear()
+        provider.arrive("eof")
+        wire.ask(1)
+        await settle()
+        assert wire.provider is not provider
+        assert wire.requests.startswith(b"POST /1 ")
+        wire.provider.arrive("data", HEAD)
+        assert wire.raw.startswith(b"HTTP/1.1 200 ")
+
+    play(then)
+
+
 def test_a_fault_cuts_the_client_off(play, caplog, monkeypatch):
     async def then(wire, provider):
         monkeypatch.setattr(entry, "layer_below", None)
