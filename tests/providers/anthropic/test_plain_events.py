@@ -59,18 +59,31 @@ def test_what_says_more_or_is_spelled_otherwise_is_not_plain(data):
 def test_plain_events_say_the_same_as_field_by_field(monkeypatch):
     chance = random.Random(5)
     streams = [stream(chance) for _ in range(1500)]
-    plain = [said(events) for events in streams]
+    plain, whole = [said(events) for events in streams], [said(events[:1], whole_of(events)) for events in streams]
     monkeypatch.setattr(answer, "plain_event", lambda event, data: None)
-    for events, found in zip(streams, plain, strict=True):
+    monkeypatch.setattr(answer, "plain_usage", lambda usage: None)
+    for events, found, found_whole in zip(streams, plain, whole, strict=True):
         assert said(events) == found, events
+        assert said(events[:1], whole_of(events)) == found_whole, events
     assert sum(usage is not None for usage, *_ in plain) > 500
+    assert sum(usage is not None for usage, *_ in whole) > 500
 
 
-def said(events: list[tuple[str, bytes]]) -> list[Any]:
-    """Return all that a reader says of events, the first usage it was asked for included."""
+def whole_of(events: list[tuple[str, bytes]]) -> bytes:
+    """Return the answer that is not streamed with the usage of a stream's end."""
+    end = orjson.loads(events[-2][1])
+    return orjson.dumps(
+        {"type": "message", "model": "m", "content": [{"type": "text", "text": "Hello"}], **end["delta"], "usage": end["usage"]}
+    )
+
+
+def said(events: list[tuple[str, bytes]], body: bytes = b"") -> list[Any]:
+    """Return all that a reader says of events or of a whole answer, the first usage it was asked for included."""
     reader = BedrockUsage() if len(events) % 3 == 0 else answer.MessagesUsage()
     first: Usage | None = None
-    for event, data in events:
+    if body:
+        reader.read_json(body)
+    for event, data in () if body else events:
         reader.feed_event(event, data)
         first = first or reader.usage
     names = ("usage", "is_final", "output_tokens", "is_invalid", "finished", "is_truncated", "is_unbilled", "finish_reasons")

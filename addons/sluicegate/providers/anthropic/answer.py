@@ -15,7 +15,7 @@ from sluicegate.providers.answers.usage_reader import (
     parse_json,
 )
 from sluicegate.providers.anthropic.content import MessagesContent
-from sluicegate.providers.anthropic.plain_events import BlockStart, MessageStart, PlainEvent, PlainUsage, plain_event
+from sluicegate.providers.anthropic.plain_events import BlockStart, MessageStart, PlainEvent, PlainUsage, plain_event, plain_usage
 from sluicegate.providers.anthropic.usage import (
     Ending,
     Fields,
@@ -174,7 +174,11 @@ class MessagesUsage(MessagesContent):
         # What a model wrote before another took over is left out of an answer that is not streamed: no one can see it.
         self._attempts_with_output = ()
         usage = value.get("usage")
-        self._report(usage, is_start=not is_whole)
+        self._plain = plain_usage(usage) if is_whole else None
+        if self._plain is None:
+            self._report(usage, is_start=not is_whole)
+        elif self._plain.output_tokens is not None:
+            self._note_output(self._plain.output_tokens)
         self.finished = is_whole and (isinstance(usage, dict) or self._stop_reason is not None)
         self._is_judged = False
 

@@ -143,6 +143,14 @@ _DECODERS: dict[str, msgspec.json.Decoder[PlainEvent]] = {
 }
 
 
+def plain_usage(usage: Any) -> PlainUsage | None:
+    """Return a usage object that was read already, if it is a plain one; None for any other value."""
+    try:
+        return msgspec.convert(usage, PlainUsage)
+    except msgspec.ValidationError:
+        return None
+
+
 def plain_event(event: str, data: bytes) -> PlainEvent | None:
     """Return an event of this name that is in its usual form; None for any other."""
     decoder = _DECODERS.get(event)
