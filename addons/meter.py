@@ -24,6 +24,10 @@ from sluicegate.providers.answers.usage_reader import UsageReader
 logger = logging.getLogger("sluicegate")
 
 
+_NAMES = (b"content-encoding", b"content-type")
+_LENGTHS = tuple(map(len, _NAMES))
+
+
 def encoding_and_type(response: http.Response) -> tuple[str, str]:
     """Return what an answer says of its body in ``Content-Encoding`` and ``Content-Type``, repeated values joined.
 
@@ -31,8 +35,8 @@ def encoding_and_type(response: http.Response) -> tuple[str, str]:
     """
     found: dict[bytes, bytes] = {}
     for header, value in response.headers.fields:
-        name = header.lower()
-        if name in (b"content-encoding", b"content-type"):
+        # Of the twenty headers of an answer most are of another length than these two.
+        if len(header) in _LENGTHS and (name := header.lower()) in _NAMES:
             found[name] = found[name] + b"," + value if name in found else value
     return found.get(b"content-encoding", b"").decode("latin-1"), found.get(b"content-type", b"").decode("latin-1")
 
