@@ -96,7 +96,7 @@ PATCHES = (
     Patch(
         name="answer_size",
         owner="mitmproxy.proxy.layers.http._http1:Http1Client",
-        known={"read_headers": ("self", "event"), "read_body": ("self", "event")},
+        known={"read_headers": ("self", "event"), "read_body": ("self", "event"), "handle_event": ("self", "event")},
         # What is read together is taken out first, so that the limit holds for what frames it.
         replacements=lambda owner: straight_answers.reading(
             joined_pieces.joining(size_limits.limited_answer(owner), fast_streams.is_on, fast_streams.after_read)

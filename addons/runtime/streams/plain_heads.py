@@ -8,10 +8,11 @@ with every error.
 from __future__ import annotations
 
 import re
-from operator import itemgetter
+import time
+from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
-from mitmproxy.http import Response
+from mitmproxy.http import Headers, Response, ResponseData
 from mitmproxy.net.http import http1
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -25,10 +26,15 @@ MAX_SHAPES = 1024
 MAX_SHAPE_BYTES = 4096
 """How many lists of names are remembered, and how long their names are in total at most."""
 
+MAX_FIRST_LINES = 64
+MAX_LINE_BYTES = 256
+"""How many first lines of answers are remembered, and how long they are at most."""
+
 MAX_LENGTH_DIGITS = 15
 
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-zA-Z]+").fullmatch
 _name_of = itemgetter(0)
+_parted = methodcaller("partition", b":")
 
 
 class Shape(NamedTuple):
@@ -41,6 +47,9 @@ class Shape(NamedTuple):
 
 _shapes: dict[tuple[bytes, ...], Shape | None] = {}
 """By the names of a head's fields; None for a head that is not plain."""
+
+_first_lines: dict[bytes, tuple[bytes, int, bytes]] = {}
+"""By an answer's first line: its version, status and reason."""
 
 
 def shape_of(fields: Fields) -> Shape | None:
@@ -96,13 +105,41 @@ def has_body(response: Any) -> bool:
 
 
 def read_response(data: bytes, end: int) -> Response | None:
-    """Return the answer whose head ends at ``end``, read by mitmproxy's own function; None if it is not plain."""
-    lines = data[:end].split(b"\r\n")
-    if data.count(b"\n", 0, end) != len(lines) - 1:
+    """Return the answer whose head ends at ``end``, as mitmproxy's function reads it; None if it is not plain.
+
+    Where a name is not one, as in a line that continues the one before it, the fields have no shape.
+    """
+    first, *lines = data[:end].split(b"\r\n")
+    if data.count(b"\n", 0, end) != len(lines):
         # mitmproxy takes a line feed alone for the end of a line, too.
         return None
     try:
-        response = http1.read_response_head(lines)
+        version, status, reason = _first_lines.get(first) or _read_first_line(first)
+        names, colons, values = zip(*map(_parted, lines), strict=True)
     except ValueError:
         return None
+    if b"" in colons:
+        return None
+    headers = object.__new__(Headers)
+    headers.fields = tuple(zip(names, map(bytes.strip, values), strict=True))
+    response = object.__new__(Response)
+    response.data = ResponseData(version, headers, None, None, time.time(), None, status, reason)
     return response if has_body(response) else None
+
+
+def _read_first_line(line: bytes) -> tuple[bytes, int, bytes]:
+    """Return the version, status and reason in an answer's first line, and remember them. Raises ValueError."""
+    data = http1.read_response_head([line]).data
+    found = data.http_version, data.status_code, data.reason
+    if len(line) <= MAX_LINE_BYTES:
+        if len(_first_lines) >= MAX_FIRST_LINES:
+            _first_lines.clear()
+        _first_lines[line] = found
+    return found
+
+
+def write_head(response: Response) -> bytes:
+    """Return the bytes of an answer's head, as mitmproxy's function writes it."""
+    data = response.data
+    fields = b"\r\n".join(map(b": ".join, data.headers.fields))
+    return b"%b %d %b\r\n%b\r\n\r\n" % (data.http_version, data.status_code, data.reason, fields)

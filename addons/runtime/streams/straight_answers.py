@@ -19,10 +19,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from h11._readers import ChunkedReader, ContentLengthReader
-from mitmproxy.http import Response
-from mitmproxy.net.http import http1
+from mitmproxy.http import Headers, Response
+from mitmproxy.net.http import http1, validate
+from mitmproxy.net.http.http1 import assemble, read
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import (
+    Http1Client,
+    HttpEvent,
     HttpResponseHeadersHook,
     HttpResponseHook,
     HttpStream,
@@ -35,7 +38,7 @@ from runtime.resources import release_memory, size_limits
 from runtime.streams import fast_streams, held_answers
 from runtime.streams.chunk_framing import read_pieces, stock_reader
 from runtime.streams.exchanges import Exchange, ends_plainly, exchange_of, is_tapped
-from runtime.streams.plain_heads import CHUNKED, HEAD_END, body_size, read_response
+from runtime.streams.plain_heads import CHUNKED, HEAD_END, body_size, read_response, write_head
 from runtime.streams.used_names import digest_of_names
 
 Commands = layer.CommandGenerator[None]
@@ -44,14 +47,17 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 KNOWN = (
     *(_http1.Http1Connection._handle_event, _http1.Http1Connection.read_body, _http1.Http1Connection.mark_done),
-    *(_http1.Http1Server.send, _http1.Http1Server.mark_done, _http1.Http1Client.read_headers, HttpStream._handle_event),
+    *(_http1.Http1Server.send, _http1.Http1Server.mark_done, Http1Client.read_headers, HttpStream._handle_event),
     *(HttpStream.state_wait_for_response_headers, HttpStream.start_response_stream, HttpStream.state_stream_response_body),
     *(HttpStream.state_consume_response_body, HttpStream.send_response, HttpStream.flow_done, HttpStream.check_body_size),
-    *(HttpStream.check_invalid, HttpStream.check_killed),
+    *(HttpStream.check_invalid, HttpStream.check_killed, Http1Client.handle_event, validate.validate_headers),
+    *(read.expected_http_body_size, read.connection_close, read.read_response_head, read._read_response_line, read._read_headers),
+    *(assemble.assemble_response_head, assemble._assemble_response_line, assemble._assemble_response_headers, Headers.__bytes__),
+    *(Headers.__init__, Response.__init__),
 )
 """What mitmproxy's layers do with an answer, and is done here in their place."""
 
-FITS = digest_of_names(KNOWN) == "29dbf94df4fe46ab"
+FITS = digest_of_names(KNOWN) == "235bf33a0a5136d9"
 """Whether this mitmproxy does what is known here; otherwise all answers are left to it."""
 
 logger = logging.getLogger("sluicegate")
@@ -73,7 +79,23 @@ def reading(readers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[
         found = None if type(event) is not events.DataReceived else straight(go_on, self, event)
         return read_body(self, event) if found is None else found
 
-    return {**readers, "read_headers": read_headers_straight, "read_body": read_body_straight}
+    return {
+        **readers,
+        "handle_event": handle_event,
+        "read_headers": read_headers_straight,
+        "read_body": read_body_straight,
+    }
+
+
+def handle_event(self: Any, event: Any) -> Commands:
+    """Handle an event of a provider's connection. Its layer waits for nothing, so that none is ever held back."""
+    if self.debug is not None:
+        return layer.Layer.handle_event(self, event)
+    if isinstance(event, HttpEvent):
+        return self.send(event)  # type: ignore[no-any-return]
+    if type(event) is events.DataReceived and self.state != self.passthrough:
+        self.buf += event.data
+    return self.state(event)  # type: ignore[no-any-return]
 
 
 def straight(handle: Callable[[Any, Any], Commands | None], client: Any, event: events.DataReceived) -> Commands | None:
@@ -135,7 +157,7 @@ def handle_head(at: Exchange, event: events.DataReceived, response: Response, si
     if _connections_log.isEnabledFor(logging.INFO):
         yield commands.Log(f"Streaming response from {flow.request.host}.")
     part = take(client.body_reader, body)
-    yield from send(at, event, part, http1.assemble_response_head(response))
+    yield from send(at, event, part, write_head(response))
     if part.is_end:
         fast_streams.note_fast()
     else:

@@ -16,7 +16,7 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mitmproxy import http
-from mitmproxy.net.http.http1 import connection_close, expected_http_body_size
+from mitmproxy.net.http.http1 import assemble_response_head, connection_close, expected_http_body_size, read_response_head
 from mitmproxy.net.http.validate import validate_headers
 
 from runtime import hooks_at_once
@@ -566,6 +566,38 @@ def test_a_body_is_framed_as_mitmproxy_finds_it():
             assert kept
             plain += 1
     assert plain > 10
+
+
+def test_a_head_is_read_and_written_as_mitmproxy_does_it():
+    plain = 0
+    for whole in [
+        *ANSWERS.values(),
+        *ANSWERS.values(),
+        answer("x:y: z", "Y:  ", line="HTTP/1.1  200  Fine  it is"),
+        answer("x:", " y"),
+    ]:
+        end = whole.find(b"\r\n\r\n")
+        found = plain_heads.read_response(whole, end) if end > 0 else None
+        if found is None or plain_heads.shape_of(found.headers.fields) is None:
+            continue
+        stock = read_response_head(whole[:end].split(b"\r\n"))
+        stock.timestamp_start = found.timestamp_start
+        assert found.get_state() == stock.get_state()
+        assert vars(found).keys() == vars(stock).keys()
+        assert plain_heads.write_head(found) == assemble_response_head(stock)
+        plain += 1
+    assert plain > 40
+
+
+def test_the_first_lines_of_answers_are_remembered_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(plain_heads, "_first_lines", {})
+    monkeypatch.setattr(plain_heads, "MAX_FIRST_LINES", 3)
+    for n in range(10):
+        assert plain_heads.read_response(b"HTTP/1.1 200 %d\r\nx: y" % n, 22).reason == str(n)
+        assert 0 < len(plain_heads._first_lines) <= 3
+    line = b"HTTP/1.1 200 " + b"x" * 300
+    assert plain_heads.read_response(line + b"\r\nx: y", len(line) + 6).reason == "x" * 300
+    assert line not in plain_heads._first_lines
 
 
 def test_the_names_of_a_head_are_remembered_up_to_a_limit(monkeypatch):
