@@ -9,8 +9,8 @@ type of each field of each message that its own parser made, and the class of ea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, wraps
 from types import NoneType
 from typing import Any
 
@@ -39,6 +39,22 @@ def get(headers: Any, key: str | bytes, default: Any = None) -> Any:
 def contains(headers: Any, key: str | bytes) -> bool:
     """Return whether a header is present."""
     return bool(headers.get_all(key))
+
+
+def headers_maker(stock: Callable[..., None]) -> Callable[..., None]:
+    """Return an ``__init__`` of headers that leaves out the update with keywords where there are none, most of the work."""
+
+    @wraps(stock)
+    def make(self: Any, fields: Iterable[tuple[bytes, bytes]] = (), **headers: Any) -> None:
+        if headers:
+            stock(self, fields, **headers)
+            return
+        self.fields = made = tuple(map(tuple, fields))
+        for key, value in made:
+            if not isinstance(key, bytes) or not isinstance(value, bytes):
+                raise TypeError("Header fields must be bytes.")
+
+    return make
 
 
 def cached(parse: Callable[..., Any], max_length: int) -> Callable[..., Any]:

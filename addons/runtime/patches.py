@@ -180,6 +180,14 @@ PATCHES = (
         without_it="headers are looked up more slowly",
     ),
     Patch(
+        name="headers_made",
+        owner="mitmproxy.http:Headers",
+        known={"__init__": ("self", "fields", "headers")},
+        replacements=lambda owner: {"__init__": fast_paths.headers_maker(owner.__init__)},
+        on_mismatch="degrade",
+        without_it="headers are made more slowly",
+    ),
+    Patch(
         name="content_length",
         owner="mitmproxy.net.http.validate",
         known={"parse_content_length": ("value",)},

@@ -66,6 +66,28 @@ def test_headers_change_the_same(fields: list[tuple[bytes, bytes]], name: Any, v
     assert short.fields == stock.fields
 
 
+class Made(http.Headers):
+    """Headers made the short way."""
+
+    __init__ = fast_paths.headers_maker(http.Headers.__init__)
+
+
+ODD = st.sampled_from(
+    [[(b"a", "text")], [("a", b"b")], [(b"a",)], [(b"a", b"b", b"c")], [b"ab"], [None], None, [[b"a", b"b"]], "ab"]
+)
+
+
+@given(FIELDS | FIELDS.map(iter) | FIELDS.map(lambda fields: [list(f) for f in fields]) | ODD, st.sampled_from([{}, {"x_a": "1"}]))
+def test_headers_are_made_the_same(fields: Any, named: dict[str, str]) -> None:
+    if hasattr(fields, "__next__"):
+        fields = list(fields)
+        stock, short = result_of(http.Headers, iter(fields), **named), result_of(Made, iter(fields), **named)
+    else:
+        stock, short = result_of(http.Headers, fields, **named), result_of(Made, fields, **named)
+    assert getattr(short, "fields", short) == getattr(stock, "fields", stock)
+    assert type(getattr(short, "fields", ())) is tuple
+
+
 STOCK = {"parse_content_length": validate.parse_content_length, "parse_authority": url.parse_authority}
 CACHED = {
     "parse_content_length": fast_paths.cached(validate.parse_content_length, max_length=20),
@@ -73,10 +95,10 @@ CACHED = {
 }
 
 
-def result_of(function: Any, *args: Any) -> Any:
+def result_of(function: Any, *args: Any, **named: Any) -> Any:
     try:
-        return function(*args)
-    except ValueError as e:
+        return function(*args, **named)
+    except (ValueError, TypeError) as e:
         return type(e), str(e)
 
 
