@@ -90,9 +90,8 @@ def take(server: Any, event: events.Event) -> ArrivedRequest | str:
     try:
         return _take(server, event.data) if type(event) is events.DataReceived else "parts"
     except Exception:
-        # Nothing has been taken out yet.
-        fast_streams.FastStreams.is_on = False
-        logger.exception("Requests and answers take the general, slower way from now on, because the short way failed")
+        # Nothing has been taken out yet. Other requests are none the worse for it: what a client sends may not slow them down.
+        logger.exception("A request takes the general, slower way, because the short way failed")
         return "error"
 
 

@@ -74,6 +74,7 @@ FORMS: dict[str, bytes] = {
     "signed length": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length: +10\r\n\r\n" + BODY,
     "padded length": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length: 010\r\n\r\n" + BODY,
     "long length": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length: 99999999999999999999\r\n\r\n" + BODY,
+    "length of many digits": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length: " + b"9" * 5000 + b"\r\n\r\n" + BODY,
     "no number": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length:\r\n\r\n" + BODY,
     "chunked": b"POST %b HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
     "chunked and length": b"POST %b HTTP/1.1\r\n"
@@ -90,6 +91,7 @@ FORMS: dict[str, bytes] = {
     "spaced length": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length : 10\r\n\r\n" + BODY,
     "bare line ends": b"POST %b HTTP/1.1\n" + HOST + LENGTH + b"\n" + BODY,
     "one bare line end": b"POST %b HTTP/1.1\r\n" + HOST + b"x: 1\n" + LENGTH + b"\r\n" + BODY,
+    "bare line end among others": b"POST %b HTTP/1.1\r\n" + HOST + b"x: 1\ny: 2\r\n" + LENGTH + b"\r\n" + BODY,
     "bare blank line": b"POST %b HTTP/1.1\r\n" + HOST + b"content-length: 14\n\n0123456789\r\n\r\n",
     "more returns": b"POST %b HTTP/1.1\r\r\n" + HOST + LENGTH + b"\r\r\n\r\n" + BODY,
     "line before": b"\r\nPOST %b HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n" + BODY,
@@ -382,6 +384,7 @@ def both(play: Any, pieces: list[bytes], **how: Any) -> list[tuple[str, str]]:
     """Play both ways, expect the same of both, and return which way each request took."""
     (fast, ways), (general, off) = play(pieces, True, **how), play(pieces, False, **how)
     assert {why for _, why in off} <= {"off"}
+    assert ("general", "error") not in ways
     for own, stock in zip(fast, general, strict=True):
         assert own == stock
     return ways
@@ -431,6 +434,16 @@ def test_modes_and_tls_are_the_same_on_both_ways(play, mode, tls):
     asked = [request(n, form, does, "/%d") for n, form in enumerate(("plain", "no body", "long", "plain"))]
     ways = both(play, asked, mode=mode, tls=tls)
     assert ways[1:] == [("general", "target") if mode == "reverse" else ("fast", "")] * 3
+
+
+@pytest.mark.parametrize("line", [b"x-a", b"x-a:", b"x-a :1", b" x-a: 1", b"x-a: 1\r\n 2", b"X-A: 1", b"x-a: 1\nx-b: 2", b"x-b: 1"])
+@pytest.mark.parametrize(
+    "length", [b"content-length: 10", b"content-length: 010", b"content-length: -1", b"content-length: 1_0", b"content-length"]
+)
+def test_what_is_known_by_names_is_not_taken_for_more(play, line, length):
+    head = b"POST http://localhost/%d HTTP/1.1\r\nhost: localhost\r\n%b\r\n%b\r\n\r\n0123456789"
+    usual = head % (1, b"x-a: 1", b"content-length: 10")
+    both(play, [FIRST, usual, head % (2, line, length), request(3)])
 
 
 @pytest.mark.parametrize("form", ["small connect", "plain", "chunked", "less", "more", "expects"])
