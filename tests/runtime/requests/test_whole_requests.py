@@ -180,6 +180,7 @@ DOES: dict[str, Any] = {
     "expects": header("expect", "100-continue"),
     "closes": header("connection", "close"),
     "has trailers": trailing,
+    "has nothing but trailers": changed(trailers=http.Headers([(b"x", b"y")])),
     "is hidden in a value": header("x-a", "1\r\ncontent-length: 3"),
 }
 """What a hook does to a flow."""
@@ -464,6 +465,10 @@ def test_what_comes_with_a_connect_is_the_same_on_both_ways(play, cut):
         play, [piece for piece in (connect + inside[: at - len(connect)], inside[at - len(connect) :], request(2)) if piece]
     )
     assert ways[-1] == ("fast", "")
+
+
+def test_a_connection_in_tls_is_not_taken_for_one_in_clear(play):
+    both(play, [request(0, does="requestheaders:goes in TLS"), request(1), request(2, does="requestheaders:goes in TLS")], tls=True)
 
 
 @pytest.mark.parametrize("limits", [("2900", "1m"), ("1m", "2900"), ("2900", "2900")])
