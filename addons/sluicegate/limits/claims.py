@@ -94,8 +94,7 @@ def admitted_claims(
         start, used, reserved = counter.start, counter.used, counter.reserved
         if own:
             reserved -= own.get((name, start), 0)
-        taken = used + reserved
-        may_take = True
+        taken, may_take = used + reserved, True
         if (lease := counter.lease) is not None:
             may_take = lease.admits(start, taken, amount)
             elsewhere, promised = lease.elsewhere(start)
@@ -103,12 +102,11 @@ def admitted_claims(
             if not may_take:
                 # What others may still take counts too: it is why this call may not.
                 reserved, taken = reserved + promised, taken + promised
-        maximum = limit.maximum
-        full = not may_take or (taken + amount > maximum if limit.only_what_fits else taken >= maximum)
+        admits = may_take and (taken + amount <= limit.maximum if limit.only_what_fits else taken < limit.maximum)
         if checks is not None:
-            verdict = used, reserved, amount, end, not full
+            verdict = used, reserved, amount, end, admits
             checks.append(limit.check_prefix + verdict)
-        if full:
+        if not admits:
             return Exhausted(limit, taken, amount, end)
         claims.append(Claim(name, limit.unit, start, amount))
     return claims

@@ -31,12 +31,14 @@ class Known:
 
         So whatever was remembered for the policy of a moment ago is judged anew.
         """
+        if policy.oidc is None:
+            # Asked several times a call.
+            return policy
         last = self._in_force
         if last is not None and last[0] is policy and last[1] == self._version:
             return last[2]
-        version, made = self._version, policy
-        if policy.oidc is not None:
-            made = replace(policy, keys_by_digest=LiveKeys(policy.keys_by_digest, policy.virtual_keys, self._tokens))
+        version = self._version
+        made = replace(policy, keys_by_digest=LiveKeys(policy.keys_by_digest, policy.virtual_keys, self._tokens))
         self._in_force = policy, version, made
         return made
 
