@@ -28,12 +28,14 @@ from sluicegate.calls.admission import (
 )
 from sluicegate.calls.call import Call
 from sluicegate.calls.learning import Learning
+from sluicegate.calls.plan import Attempt, Target
 from sluicegate.calls.settlement import settle
 from sluicegate.limits.claims import Exhausted
 from sluicegate.limits.ledger import Ledger
 from sluicegate.policy.limit import Limit, Limits
 from sluicegate.policy.loader import load
 from sluicegate.pricing.prices import Prices
+from sluicegate.sending.reservation import hold
 from sluicegate.values import NANO, Deny, Extent, Principal, Reason, RequestFacts, Usage
 from sluicegate.windows import parse_period
 from support.harness import policy_text
@@ -212,6 +214,35 @@ def test_what_the_stream_reveals_raises_claims_and_never_lowers_them(policy):
     assert (ledger.usage(budget, NOW)[1], ledger.usage(tokens, NOW)[1]) == (max(cost, 10**9), 950)
     unpriced = RequestFacts(UNKNOWN)
     assert likely_of(policy(), PRICES, unpriced, expected, Usage(900, 1), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "given_up_nano"),
+    [
+        (Usage(900, 1, model=OPUS), 0),
+        (Usage(900, 1, model=OPUS), 10**9),
+        (Usage(999, 1, cache_write_1h_tokens=1, model=OPUS), 0),
+        (Usage(500, 1, cache_read_tokens=600, model=OPUS), 0),
+        (Usage(2000, 90, model=OPUS), 5),
+    ],
+    ids=["less", "less, after an attempt that was given up", "dearer", "more, and cheaper", "more"],
+)
+def test_what_a_call_holds_is_raised_where_its_answer_shows_more(policy, known, given_up_nano):
+    facts, expected = RequestFacts(OPUS), Usage(input_tokens=1000, output_tokens=50)
+    cost, ledger = PRICES.cost(expected, OPUS, NOW), Ledger()
+    limits = Limits([limit(maximum=10**15), limit("tokens", 10**6)])
+    call = Call("a", NOW, "anthropic", "messages", policy=policy(), facts=facts, expected_usage=expected)
+    writer = SimpleNamespace(flush_soon=lambda: None)
+    shared = SimpleNamespace(ledger=ledger, prices_for=lambda *_: PRICES, clock=lambda: NOW, writer=writer)
+    ledger.reserve("a", [(limits[0], cost), (limits[1], 1050)], NOW)
+    hold(shared, call, facts, call.policy, limits, Demand(1050, cost, cost), cost)
+    call.attempts = [Attempt(Target("anthropic", OPUS), cost_nano=given_up_nano, error="reset")]
+    call.on_usage(known)
+    likely, likely_nano = likely_of(call.policy, PRICES, facts, expected, known, NOW)
+    held = [ledger.usage(x, NOW)[1] for x in limits]
+    assert held == [max(cost, likely_nano + given_up_nano), max(1050, likely.total_tokens)]
+    assert call.expected_nano == likely_nano
+    assert ledger.open["a"].draft["input_tokens"] == known.input_tokens
 
 
 # -- the addons and the one function ----------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ class Ledger:
         if reservation is None:
             return
         is_changed, counters = draft is not None, self.counters
-        for claim in reservation.claims:
+        for claim in reservation.claims if amounts else ():
             amount = amounts.get(claim.unit)
             if amount is not None and (more := amount - claim.amount) > 0:
                 claim.amount, is_changed = amount, True

@@ -195,14 +195,18 @@ def hold(shared: Services, call: Call, facts: RequestFacts, policy: Policy, limi
     def raise_to(usage: Usage) -> None:
         raised = likely_of(policy, prices_of(shared, call), facts, expected, usage, call.started_at)
         if raised is not None:
-            likely, call.expected_nano = raised
+            likely, cost = raised
+            abandoned = call.abandoned_nano
+            # Estimates are rather high, so that mostly no claim is to be raised.
+            is_more = abandoned or cost > call.expected_nano or likely.total_tokens > expected.total_tokens
+            call.expected_nano = cost
             # What is reserved now is also what the call is charged if the rest of its answer cannot be read.
             call.expected_usage, call.cache_split = likely, None
             if call.bound_nano is not None:
                 call.bound_nano = max(call.bound_nano, call.expected_nano)
             draft = draft_by(shared, call, facts, likely)
-            amounts: dict[Unit, int] = {"usd": call.expected_nano + call.abandoned_nano, "tokens": likely.total_tokens}
-            shared.ledger.raise_to(call.id, amounts, draft)
+            amounts: dict[Unit, int] = {"usd": cost + abandoned, "tokens": likely.total_tokens}
+            shared.ledger.raise_to(call.id, amounts if is_more else {}, draft)
             shared.writer.flush_soon()
 
     call.on_usage = raise_to

@@ -285,9 +285,13 @@ _FORGET_LEARNED = "DELETE FROM learned WHERE virtual_key_id = ? AND model = ?"
 
 
 def _learned_row(key: LearnedKey, learned: Learned) -> tuple[object, ...]:
-    ratios = (learned.tokens_per_byte, learned.characters_per_token, learned.tokens_per_ms)
-    numbers = [x for ratio in ratios for x in (ratio.part, ratio.whole, ratio.samples)]
-    return (*key, orjson.dumps(learned.outputs.tolist()).decode(), *numbers)
+    prompt, delivered, speed = learned.tokens_per_byte, learned.characters_per_token, learned.tokens_per_ms
+    return (
+        *(*key, orjson.dumps(learned.outputs.tolist()).decode()),
+        *(prompt.part, prompt.whole, prompt.samples),
+        *(delivered.part, delivered.whole, delivered.samples),
+        *(speed.part, speed.whole, speed.samples),
+    )
 
 
 def _learned_of(outputs: str, numbers: list[float]) -> Learned:
