@@ -23,7 +23,7 @@ from runtime.error_responses import error_bytes
 from runtime.lifecycle.worker import listen_on_handed_sockets
 from runtime.network.upstream_proxy import dialling_through_proxies
 from runtime.options import exit_with_error
-from runtime.resources import size_limits
+from runtime.resources import polled_events, size_limits
 from runtime.resources.descriptors import accepting_gently
 from runtime.streams import fast_streams, http2_frames, joined_pieces, straight_answers
 from runtime.trailers import without_trailers
@@ -166,6 +166,15 @@ PATCHES = (
         replacements=lambda owner: {"_accept_connection": accepting_gently(owner._accept_connection)},
         on_mismatch="degrade",
         without_it="out of descriptors, asyncio logs a line for each connection that it cannot accept",
+    ),
+    Patch(
+        name="poll",
+        owner="mitmproxy.ctx:master.event_loop._selector",
+        known={"select": ("timeout",), "_selector": None, "_fd_to_key": None},
+        replacements=polled_events.noting,
+        on_mismatch="degrade",
+        without_it="what may be read is noted in more steps, asyncio's own",
+        is_needed=polled_events.is_epoll,
     ),
     Patch(
         name="header_lookup",

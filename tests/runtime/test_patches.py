@@ -29,10 +29,13 @@ def _no_patch_applied(monkeypatch):
     async def make() -> Master:
         return Master(Options())
 
-    master = asyncio.run(make())
+    loop = asyncio.new_event_loop()
+    master = loop.run_until_complete(make())
     master._legacy_log_events.uninstall()
     monkeypatch.setattr(ctx, "master", master, raising=False)
     monkeypatch.setattr(patches, "applied", set())
+    yield
+    loop.close()
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""Polled events: which sockets have something to read is asked and noted in one step, as a turn of the event loop begins.
+
+asyncio makes a list of all that may be done on each socket, takes it apart again, and notes each callback by a function of its
+own, for each piece of an answer that comes by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from select import EPOLLIN, EPOLLOUT
+from selectors import EVENT_READ, EVENT_WRITE, EpollSelector
+from typing import Any
+
+from mitmproxy import ctx
+
+Found = list[tuple[Any, int]]
+"""Keys of sockets, and what may be done on each: what asyncio has to note."""
+
+
+_STOCK = {
+    *("fileobj", "data", "selectors", "EVENT_READ", "EVENT_WRITE"),
+    *("_cancelled", "_remove_reader", "_remove_writer", "_add_callback"),
+}
+"""The names in asyncio's own way to note what was found: with any other it does something else."""
+
+
+def is_epoll() -> bool:
+    """Return whether the loop asks by epoll, as on Linux."""
+    return type(getattr(ctx.master.event_loop, "_selector", None)) is EpollSelector
+
+
+def noting(selector: Any) -> Mapping[str, Callable[..., Found]]:
+    """Return how a loop's selector asks, and notes what may be read. Raises AttributeError where the loop notes in another way."""
+    loop: Any = ctx.master.event_loop
+    stock = type(loop)._process_events
+    if set(stock.__code__.co_names) != _STOCK:
+        raise AttributeError(f"{stock.__qualname__} as it was")
+    poll, keys, note = selector._selector.poll, selector._fd_to_key, loop._ready.append
+
+    def select(timeout: float | None = None) -> Found:
+        # Without end, or in milliseconds, and no shorter than asked for.
+        wait_s = -1.0 if timeout is None else math.ceil(timeout * 1e3) * 1e-3 if timeout > 0 else 0.0
+        found: Found = []
+        try:
+            polled = poll(wait_s, len(keys) or 1)
+        except InterruptedError:
+            return found
+        for fd, event in polled:
+            if (key := keys.get(fd)) is None:
+                continue
+            reader = key.data[0]
+            if event == EPOLLIN and reader is not None and not reader._cancelled:
+                note(reader)
+            else:
+                mask = (event & ~EPOLLIN and EVENT_WRITE) | (event & ~EPOLLOUT and EVENT_READ)
+                found.append((key, mask & key.events))
+        return found
+
+    return {"select": select}
