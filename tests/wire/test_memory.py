@@ -6,10 +6,11 @@ import http.client
 import re
 from pathlib import Path
 
+import orjson
 import pytest
 
 from support.fake_provider import plain, streamed
-from support.harness import ADDONS, VK, ask, eventually, policy_text
+from support.harness import ADDONS, OPUS, VK, ask, eventually, policy_text
 from support.http2_client import many
 
 pytestmark = pytest.mark.wire
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.wire
 LEFT = """
 import collections, gc
 from flow import services
+from sluicegate.providers.requests.earlier import EarlierBody
 
 class Left:
     def running(self):
@@ -26,6 +28,10 @@ class Left:
         services().prompt_watch.wait()
         names = collections.Counter(type(x).__name__ for x in gc.get_objects())
         print("left:", *(names[n] for n in ("HTTPFlow", "GatewayHttpStream", "Call", "Tap")), flush=True)
+        print("remembered:", getattr(client, "most_remembered", 0), EarlierBody.bytes_of_all, flush=True)
+
+    def response(self, flow):
+        flow.client_conn.most_remembered = EarlierBody.bytes_of_all
 
 addons = [Left()]
 """
@@ -47,6 +53,8 @@ def watched(gateway, provider, tmp_path):
 def test_an_answered_call_is_gone(watched, provider):
     client = http.client.HTTPConnection("127.0.0.1", watched.port, timeout=60)
     statuses = []
+    messages = [{"role": "user", "content": "x" * 2000}] * 20
+    conversation = orjson.dumps({"model": OPUS, "max_tokens": 9, "messages": messages})
     for number in range(30):
         provider.script = (plain(), streamed(), plain(b"{}", 529))[number % 3]
         key = "vk-nobody" if number % 5 == 4 else VK
@@ -54,9 +62,16 @@ def test_an_answered_call_is_gone(watched, provider):
         answer = client.getresponse()
         answer.read()
         statuses.append(answer.status)
+    for _ in range(2):
+        # What the next call of a conversation would have again.
+        client.request("POST", "/v1/messages", conversation, {"x-api-key": VK})
+        client.getresponse().read()
     client.close()
     assert sorted(set(statuses)) == [200, 401, 529], statuses
     assert watched.wait_for(r"left: (.*)")[1] == "0 0 0 0"
+    most, left = watched.wait_for(r"remembered: (\d+) (\d+)").groups()
+    assert int(most) > len(conversation) / 2
+    assert left == "0"
 
 
 def test_calls_on_one_http2_connection_are_gone_also_those_that_were_left(watched, provider):

@@ -17,7 +17,7 @@ from mitmproxy import connection
 from mitmproxy.proxy import events, layer, server_hooks
 from mitmproxy.proxy.layers.http import Http1Client, HttpLayer, HttpStream
 
-from flow import Addon
+from flow import Addon, connection_of
 
 logger = logging.getLogger("sluicegate")
 
@@ -35,7 +35,8 @@ class ReleaseMemory(Addon):
     """By client: upstream connections that have ended and that a layer still keeps. The class's own, like ``http_layers``."""
 
     def client_disconnected(self, client: connection.Client) -> None:
-        """Forget the client and its layers."""
+        """Forget the client, its layers, and what it has sent."""
+        connection_of(client).earlier_body.end()
         http_layers.pop(client.id, None)
         self.ended.pop(client.id, None)
 

@@ -203,19 +203,28 @@ def test_whoever_needs_the_members_sets_them_apart() -> None:
 def test_what_is_remembered_is_bounded_and_ends_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     body = written(conversation())
     gc.collect()
-    before = sum(one.size for one in earlier._all)
-    first = knowing(body)
-    held = sum(one.size for one in earlier._all) - before
+    before = EarlierBody.bytes_of_all
+    first, second, third = knowing(body), EarlierBody(), EarlierBody()
+    held = EarlierBody.bytes_of_all - before
     assert len(body) / 2 < held <= len(body)
     monkeypatch.setattr(earlier, "MAX_KEPT_BYTES", before + held + len(body) - 1)
-    second = EarlierBody()
     for _ in range(3):
         require_same(body, second)
+        require_same(body, first)
     assert not second.parts
-    del first
-    gc.collect()
+    first.end()
+    assert (first.parts, EarlierBody.bytes_of_all) == ((), before)
+    for _ in range(3):
+        # A call that was still being judged.
+        require_same(body, first)
+    assert not first.parts
     require_same(body, second)
     assert second.parts
+    del second
+    assert EarlierBody.bytes_of_all == before
+    for _ in range(3):
+        require_same(body, third)
+    assert third.parts
 
 
 def test_bodies_that_nobody_continues_are_seldom_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

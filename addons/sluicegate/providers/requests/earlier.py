@@ -7,8 +7,7 @@ them: nothing is taken to be the same that only looks alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-from weakref import WeakSet
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -48,10 +47,16 @@ class Shortened(NamedTuple):
 class EarlierBody:
     """What is remembered of one body: the parts that the next one may have again, in their order."""
 
-    __slots__ = ("__weakref__", "_in_vain", "parts")
+    __slots__ = ("_has_ended", "_in_vain", "parts", "size")
+
+    bytes_of_all: ClassVar[int] = 0
+    """What all of them remember together."""
 
     def __init__(self) -> None:
         self.parts: Sequence[Known] = ()
+        self.size = 0
+        """Bytes that are remembered."""
+        self._has_ended = False
         self._in_vain = 0
         """How many bodies there were since the last one that continued another, that one among them."""
 
@@ -79,19 +84,24 @@ class EarlierBody:
         The first of a connection is not, for it may be the only one; nor are all of those that nobody continues.
         """
         self._in_vain += 1
-        if self._in_vain == 1 or (self._in_vain > TRIES and self._in_vain % REST_TRIES):
+        if self._has_ended or self._in_vain == 1 or (self._in_vain > TRIES and self._in_vain % REST_TRIES):
             return False
-        return sum(one.size for one in _all) - self.size + len(body) <= MAX_KEPT_BYTES
-
-    @property
-    def size(self) -> int:
-        """Return how many bytes are remembered."""
-        return sum(len(part.text) for part in self.parts)
+        return EarlierBody.bytes_of_all - self.size + len(body) <= MAX_KEPT_BYTES
 
     def keep(self, parts: Sequence[Known]) -> None:
         """Remember these parts, and nothing else."""
-        self.parts = parts
-        _all.add(self)
+        size = sum(len(part.text) for part in parts)
+        EarlierBody.bytes_of_all += size - self.size
+        self.parts, self.size = parts, size
+
+    def end(self) -> None:
+        """Forget the body, and remember no other: its connection has ended, which the garbage collector may find out late."""
+        self._has_ended = True
+        self.keep(())
+
+    def __del__(self) -> None:
+        """Count no longer what nobody has forgotten."""
+        self.end()
 
 
 def set_members_apart(facts: RequestFacts, body: bytes) -> None:
@@ -101,6 +111,3 @@ def set_members_apart(facts: RequestFacts, body: bytes) -> None:
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-_all: WeakSet[EarlierBody] = WeakSet()
-"""Those that remember a body; each ends with its connection."""
