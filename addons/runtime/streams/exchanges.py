@@ -8,11 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from h11._readers import ChunkedReader
-
 from runtime.layers import GatewayHttp1Server, GatewayHttpLayer, GatewayHttpStream
-from runtime.streams.chunk_framing import stock_reader
-from runtime.streams.plain_heads import CHUNKED, body_size, has_body, keeps_connection
+from runtime.streams.plain_heads import body_size, has_body, keeps_connection
 
 METHODS = (b"POST", b"GET")
 """The methods of a request whose answer may come in a straight line; that to a HEAD has no body, and that to a CONNECT no end."""
@@ -29,6 +26,10 @@ class Exchange:
     server: Any
     """Our side of the client's connection."""
     flow: Any
+    fields: Any = None
+    """Those of the answer's head, by which it was found plain."""
+    size: int | None = None
+    """The size of the answer's body by them: see plain_heads."""
 
 
 def exchange_of(client: Any) -> Exchange | None:
@@ -66,16 +67,14 @@ def is_tapped(at: Exchange) -> bool:
 def ends_plainly(at: Exchange) -> bool:
     """Return whether an answer whose last hook has been called ends as it began, and both connections are kept after it."""
     flow, response, request = at.flow, at.client.response, at.client.request
-    is_chunked = type(stock_reader(at.client.body_reader)) is ChunkedReader
-    size = body_size(response.data.headers.fields)
+    fields = response.data.headers.fields
     return (
         flow.error is None
         and flow.response is response
         and flow.request is request
         and flow.websocket is None
         and response.data.trailers is None
-        and size is not None
-        and (size == CHUNKED) == is_chunked
+        and (fields is at.fields or body_size(fields) == at.size)
         and has_body(response)
         and request.data.http_version == b"HTTP/1.1"
         and request.data.method in METHODS

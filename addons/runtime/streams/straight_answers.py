@@ -113,7 +113,7 @@ def straight(handle: Callable[[Any, Any], Commands | None], client: Any, event: 
 
 def begin(client: Any, event: events.DataReceived) -> Commands | None:
     """Return how a read is handled that begins with the whole head of an answer; None if that or its exchange is not plain."""
-    data = event.data
+    data = bytes(event.data)
     end = data.find(HEAD_END)
     if end < 0 or len(data) > size_limits.MAX_HEAD_BYTES or not hooks_at_once.dispatch or (at := exchange_of(client)) is None:
         return None
@@ -136,7 +136,7 @@ def handle_head(at: Exchange, event: events.DataReceived, response: Response, si
         hooks_at_once.is_over(hook)
         and flow.error is None
         and flow.response is response
-        and body_size(response.data.headers.fields) == size
+        and body_size(fields := response.data.headers.fields) == size
     )
     client.body_reader = _http1.make_body_reader(None if size == CHUNKED else size)
     client.buf = type(client.buf)()
@@ -147,7 +147,7 @@ def handle_head(at: Exchange, event: events.DataReceived, response: Response, si
         client.state = client.read_body
         yield from client.state(event)
         return
-    client.state = client.read_body
+    client.state, at.fields, at.size = client.read_body, fields, size
     if not response.stream:
         stream.server_state = stream.state_consume_response_body
         yield from hold(at, event, take(client.body_reader, body))
@@ -177,7 +177,7 @@ def after_head(stream: Any, hook: Any) -> Commands:
 
 def go_on(client: Any, event: events.DataReceived) -> Commands | None:
     """Return how a read is handled that ends an answer; None if that or its exchange is not plain, or more is to come."""
-    data, reader = event.data, stock_reader(client.body_reader)
+    data, reader = bytes(event.data), stock_reader(client.body_reader)
     is_chunked = type(reader) is ChunkedReader
     if not data.endswith(LAST_CHUNK) if is_chunked else type(reader) is not ContentLengthReader or len(data) != reader._remaining:
         return None
@@ -185,7 +185,9 @@ def go_on(client: Any, event: events.DataReceived) -> Commands | None:
     if at is None or at.flow.response is not client.response or not is_tapped(at) or not hooks_at_once.dispatch:
         return None
     stream, response = at.stream, client.response
-    if (body_size(response.data.headers.fields) == CHUNKED) != is_chunked:
+    at.fields = response.data.headers.fields
+    at.size = body_size(at.fields)
+    if at.size is None or (at.size == CHUNKED) != is_chunked:
         return None
     handle: Callable[..., Commands]
     if stream.server_state == stream.state_stream_response_body:
@@ -257,8 +259,7 @@ def end_streamed(at: Exchange, unsent: bytes) -> Commands:
     at.flow.response.timestamp_end = time.time()
     hook = hooks_at_once.hook_of(HttpResponseHook, at.flow)
     if hooks_at_once.is_over(hook) and ends_plainly(at):
-        is_chunked = type(stock_reader(at.client.body_reader)) is ChunkedReader
-        yield from end(at, unsent + LAST_CHUNK if is_chunked else unsent)
+        yield from end(at, unsent + LAST_CHUNK if at.size == CHUNKED else unsent)
         return
     if unsent:
         yield commands.SendData(at.server.conn, unsent)
