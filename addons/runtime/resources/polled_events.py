@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from select import EPOLLIN, EPOLLOUT
-from selectors import EVENT_READ, EVENT_WRITE, EpollSelector
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector, EpollSelector
 from typing import Any
 
 from mitmproxy import ctx
@@ -26,8 +26,8 @@ _STOCK = {
 
 
 def is_epoll() -> bool:
-    """Return whether the loop asks by epoll, as on Linux."""
-    return type(getattr(ctx.master.event_loop, "_selector", None)) is EpollSelector
+    """Return whether event loops ask by epoll, as on Linux."""
+    return DefaultSelector is EpollSelector
 
 
 def noting(selector: Any) -> Mapping[str, Callable[..., Found]]:

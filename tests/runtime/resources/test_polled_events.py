@@ -86,7 +86,7 @@ def test_a_loop_that_notes_in_it_does_the_same(monkeypatch):
     async def scene() -> list[str]:
         loop: Any = asyncio.get_running_loop()
         monkeypatch.setattr(ctx, "master", SimpleNamespace(event_loop=loop), raising=False)
-        assert polled_events.is_epoll()
+        assert polled_events.is_epoll() is isinstance(loop._selector, EpollSelector)
         loop._selector.select = polled_events.noting(loop._selector)["select"]
         reading, writing = socket.socketpair()
         reader, other = await asyncio.open_connection(sock=reading)
@@ -112,6 +112,5 @@ def test_a_loop_that_notes_in_another_way_is_left_alone(monkeypatch):
             self.somehow(event_list)
 
     monkeypatch.setattr(ctx, "master", SimpleNamespace(event_loop=Other()), raising=False)
-    assert not polled_events.is_epoll()
     with EpollSelector() as selector, pytest.raises(AttributeError, match="_process_events"):
         polled_events.noting(selector)
