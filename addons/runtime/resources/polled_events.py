@@ -7,9 +7,9 @@ own, for each piece of an answer that comes by itself.
 from __future__ import annotations
 
 import math
+import select
 from collections.abc import Callable, Mapping
-from select import EPOLLIN, EPOLLOUT
-from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector, EpollSelector
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
 from mitmproxy import ctx
@@ -27,7 +27,7 @@ _STOCK = {
 
 def is_epoll() -> bool:
     """Return whether event loops ask by epoll, as on Linux."""
-    return DefaultSelector is EpollSelector
+    return hasattr(select, "epoll")
 
 
 def noting(selector: Any) -> Mapping[str, Callable[..., Found]]:
@@ -37,8 +37,9 @@ def noting(selector: Any) -> Mapping[str, Callable[..., Found]]:
     if set(stock.__code__.co_names) != _STOCK:
         raise AttributeError(f"{stock.__qualname__} as it was")
     poll, keys, note = selector._selector.poll, selector._fd_to_key, loop._ready.append
+    may_read, not_read, not_write = select.EPOLLIN, ~select.EPOLLIN, ~select.EPOLLOUT
 
-    def select(timeout: float | None = None) -> Found:
+    def ask(timeout: float | None = None) -> Found:
         # Without end, or in milliseconds, and no shorter than asked for.
         wait_s = -1.0 if timeout is None else math.ceil(timeout * 1e3) * 1e-3 if timeout > 0 else 0.0
         found: Found = []
@@ -50,11 +51,11 @@ def noting(selector: Any) -> Mapping[str, Callable[..., Found]]:
             if (key := keys.get(fd)) is None:
                 continue
             reader = key.data[0]
-            if event == EPOLLIN and reader is not None and not reader._cancelled:
+            if event == may_read and reader is not None and not reader._cancelled:
                 note(reader)
             else:
-                mask = (event & ~EPOLLIN and EVENT_WRITE) | (event & ~EPOLLOUT and EVENT_READ)
+                mask = (event & not_read and EVENT_WRITE) | (event & not_write and EVENT_READ)
                 found.append((key, mask & key.events))
         return found
 
-    return {"select": select}
+    return {"select": ask}

@@ -86,7 +86,7 @@ def test_a_loop_that_notes_in_it_does_the_same(monkeypatch):
     async def scene() -> list[str]:
         loop: Any = asyncio.get_running_loop()
         monkeypatch.setattr(ctx, "master", SimpleNamespace(event_loop=loop), raising=False)
-        assert polled_events.is_epoll() is isinstance(loop._selector, EpollSelector)
+        assert polled_events.is_epoll()
         loop._selector.select = polled_events.noting(loop._selector)["select"]
         reading, writing = socket.socketpair()
         reader, other = await asyncio.open_connection(sock=reading)
