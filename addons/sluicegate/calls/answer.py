@@ -65,26 +65,25 @@ class Answer(msgspec.Struct):
 class AnswerReader:
     """Reads one answer, chunk by chunk. ``content_encoding`` and ``content_type`` are its headers' values."""
 
-    on_start: Callable[[Usage], None] | None = None
-    """Called once with the first usage that a stream reports, long before its end."""
-    _is_undecided = True
-    """Whether the bytes so far do not tell an event stream from JSON."""
-    _is_guess = False
-    """Whether it is read as a stream for its label alone, and no event has been found in it."""
-    _is_damaged = False
-    """Whether a frame of it had a wrong checksum; what came before is read."""
-    _sse: SseParser | JsonListParser | EventStreamText | None = None
-
     def __init__(self, reader: UsageReader, content_encoding: str, content_type: str) -> None:
         self.reader = reader
+        self.on_start: Callable[[Usage], None] | None = None
+        """Called once with the first usage that a stream reports, long before its end."""
         label = content_type.lower()
         # We ask upstream for no encoding.
         self._decoder = ContentDecoder(content_encoding) if content_encoding else None
-        self._is_broken = self._decoder is not None and not self._decoder.readable
         self._is_labelled_stream = "event-stream" in label
+        self._is_undecided = True
+        """Whether the bytes so far do not tell an event stream from JSON."""
+        self._is_guess = False
+        """Whether it is read as a stream for its label alone, and no event has been found in it."""
+        self._sse: SseParser | JsonListParser | EventStreamText | None = None
         self._body = bytearray()
         if CONTENT_TYPE in label:
             self._sse, self._is_undecided = EventStreamText(), False
+        self._is_broken = self._decoder is not None and not self._decoder.readable
+        self._is_damaged = False
+        """Whether a frame of it had a wrong checksum; what came before is read."""
 
     @property
     def is_plain(self) -> bool:
@@ -96,11 +95,17 @@ class AnswerReader:
         if self._is_broken or self._is_damaged or not chunk:
             return
         try:
-            # The usual case first: most chunks are content of a stream.
             plain = self._decoder.feed(chunk) if self._decoder is not None else chunk
-            if self._sse is None:
+            sse = self._sse
+            if sse is None:
                 plain = self._begin(plain)
-            if self._sse is not None and (text := self._sse.complete(plain)) and not self.reader.skim(text):
+                sse = self._sse
+                if sse is None:
+                    return
+            # The usual chunk first: whole events, as ``complete`` finds them.
+            is_whole = sse.is_between_events and plain.endswith(b"\n\n") and plain.find(b"\r") < 0
+            text = plain if is_whole else sse.complete(plain)
+            if text and not self.reader.skim(text):
                 self._read(text)
         except FrameError as e:
             # No client reads on either, so it ends here, like a stream that breaks off.

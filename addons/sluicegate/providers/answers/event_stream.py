@@ -152,6 +152,9 @@ def encode_exception(kind: str, message: str) -> bytes:
 class EventStreamText:
     """A stream of frames as the server-sent events that they carry, for whatever reads those."""
 
+    is_between_events = False
+    """No chunk is the text of its events."""
+
     def __init__(self) -> None:
         self._parser = FrameParser()
 

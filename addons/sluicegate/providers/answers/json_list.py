@@ -15,6 +15,9 @@ _QUOTE, _OPENING = ord('"'), b"{["
 class JsonListParser:
     """An incremental parser, used like ``SseParser``: each element of the list is the event it would be in an event stream."""
 
+    is_between_events = False
+    """No chunk is the text of its events."""
+
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._at = self._depth = 0

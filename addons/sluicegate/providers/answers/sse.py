@@ -15,14 +15,14 @@ _BOM = b"\xef\xbb\xbf"
 class SseParser:
     """An incremental parser: ``feed`` returns the events that a chunk completes, ``flush`` the one left at the end."""
 
-    _ended_with_cr = _gave_up = False
-
     def __init__(self, has_begun: bool = False) -> None:
         """``has_begun`` says that what comes first is known not to be a byte order mark."""
         self._rest = bytearray()
         """What has come of the event that is not yet complete, its lines ended by plain line feeds."""
-        self._started = self._is_between_events = has_begun
-        # The latter: whether all that has come were whole events.
+        self._started = has_begun
+        self._ended_with_cr = self._gave_up = False
+        self.is_between_events = has_begun
+        """Whether all that has come were whole events, so that a chunk of whole events is their text."""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that end in this chunk."""
@@ -31,10 +31,10 @@ class SseParser:
     def complete(self, chunk: bytes) -> bytes:
         """Return the text of the events that end in this chunk, its lines ended by plain line feeds."""
         # Nearly every chunk of nearly every stream. To find takes a third of the time of ``in``, which tries a number first.
-        if self._is_between_events and chunk.endswith(b"\n\n") and chunk.find(b"\r") < 0:
+        if self.is_between_events and chunk.endswith(b"\n\n") and chunk.find(b"\r") < 0:
             return chunk
         text = self._complete(chunk)
-        self._is_between_events = self._started and not (self._rest or self._ended_with_cr or self._gave_up)
+        self.is_between_events = self._started and not (self._rest or self._ended_with_cr or self._gave_up)
         return text
 
     def _complete(self, chunk: bytes) -> bytes:

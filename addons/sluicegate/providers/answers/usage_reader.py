@@ -87,39 +87,38 @@ class UsageReader(ABC):
     run_mark: ClassVar[bytes | None] = None
     """Finds events in a row among others that ``skim`` may take at once, see ``sse.runs_of``; None where each is read by itself."""
 
-    # What each answer begins with stands on the class: an instance gets what differs.
-    _usage: Usage | None = None
-    _is_judged = True
-    """Whether ``usage`` and what belongs to it say all that was seen."""
-    is_invalid = False
-    """Whether a count that matters was reported as something that is not a count."""
-    finished = False
-    """Whether the answer has been marked as complete."""
-    is_final = False
-    """Whether the end of the answer said how much output there was."""
-    output_tokens: int | None = None
-    """What the end of the answer said of its output, also where nothing was said of the input and ``usage`` is None."""
-    is_truncated = False
-    """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
-    is_unbilled = False
-    """Whether the provider bills nothing for it: refused before any output."""
-    finish_reasons: tuple[str, ...] = ()
-    """Why each candidate ended, in the provider's words, as far as they are words."""
-    has_content = False
-    """Whether output has begun."""
-    message_started = False
-    error: str | None = None
-    """The type of an error event inside the answer."""
-    content_pieces = 0
-    """How often content has come, one event or several at a time."""
-    _candidate: int | None = None
-    """The candidate whose content is being measured, where there may be several."""
-    _pending_bytes = 0
-
     def __init__(self) -> None:
+        # Set here and not on the class: what an instance takes over from its class is slow to set.
+        self._usage: Usage | None = None
+        self._is_judged = True
+        """Whether ``usage`` and what belongs to it say all that was seen."""
+        self.is_invalid = False
+        """Whether a count that matters was reported as something that is not a count."""
+        self.finished = False
+        """Whether the answer has been marked as complete."""
+        self.is_final = False
+        """Whether the end of the answer said how much output there was."""
+        self.output_tokens: int | None = None
+        """What the end of the answer said of its output, also where nothing was said of the input and ``usage`` is None."""
+        self.is_truncated = False
+        """Whether the answer stopped before the model was done: at a length limit, or refused on the way."""
+        self.is_unbilled = False
+        """Whether the provider bills nothing for it: refused before any output."""
+        self.finish_reasons: tuple[str, ...] = ()
+        """Why each candidate ended, in the provider's words, as far as they are words."""
+        self.has_content = False
+        """Whether output has begun."""
+        self.message_started = False
+        self.error: str | None = None
+        """The type of an error event inside the answer."""
+        self.content_pieces = 0
+        """How often content has come, one event or several at a time."""
+        self._candidate: int | None = None
+        """The candidate whose content is being measured, where there may be several."""
         self._delivered = Delivered()
         self._pending: deque[bytes] = deque()
         """Content events in their own spelling, undecoded."""
+        self._pending_bytes = 0
 
     def note_finish_reason(self, reason: object) -> None:
         """Note why a candidate has ended."""

@@ -44,14 +44,13 @@ class MessagesUsage(MessagesContent):
 
     run_mark = _DELTA_HEAD
 
-    _model: str | None = None
-    _stop_reason: str | None = None
-    _is_counted = False
-    """Whether an output count came after the last piece of content, so that it covers all of it."""
-    _counted_output = 0
-
     def __init__(self) -> None:
         super().__init__()
+        self._model: str | None = None
+        self._stop_reason: str | None = None
+        self._is_counted = False
+        """Whether an output count came after the last piece of content, so that it covers all of it."""
+        self._counted_output = 0
         self._fields: Fields = {}
         """What all usage objects that were seen say together, unless all of them were plain."""
         self._plain: PlainUsage | None = None

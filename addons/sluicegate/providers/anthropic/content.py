@@ -19,15 +19,14 @@ _DELTA_STRINGS = {
 class MessagesContent(UsageReader):
     """The content of one answer, as far as its usage depends on it."""
 
-    _attempts_with_output: tuple[bool, ...] = ()
-    """For each attempt that another model took over from, whether it had delivered any output."""
-    _written_at_fallback = 0
-    _thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
-    _searches = 0
-    """Web searches whose results have come; one that failed is free."""
-
     def __init__(self) -> None:
         super().__init__()
+        self._attempts_with_output: tuple[bool, ...] = ()
+        """For each attempt that another model took over from, whether it had delivered any output."""
+        self._written_at_fallback = 0
+        self._thoughts = 0  # pieces of thinking, which are output even where nothing of it is shown
+        self._searches = 0
+        """Web searches whose results have come; one that failed is free."""
         self._thinking: dict[int | None, int] = {}
         """Characters of thinking by content block."""
 
