@@ -57,6 +57,11 @@ def headers_maker(stock: Callable[..., None]) -> Callable[..., None]:
     return make
 
 
+def headers_as_bytes(headers: Any) -> bytes:
+    """Return headers as they are written in HTTP/1."""
+    return b"\r\n".join([b": ".join(field) for field in headers.fields] + [b""]) if headers.fields else b""
+
+
 def cached(parse: Callable[..., Any], max_length: int) -> Callable[..., Any]:
     """Return a parser that remembers what it made of a text; results for longer texts are not kept."""
     remembered = lru_cache(maxsize=1024)(parse)

@@ -191,10 +191,13 @@ PATCHES = (
     Patch(
         name="headers_made",
         owner="mitmproxy.http:Headers",
-        known={"__init__": ("self", "fields", "headers")},
-        replacements=lambda owner: {"__init__": fast_paths.headers_maker(owner.__init__)},
+        known={"__init__": ("self", "fields", "headers"), "__bytes__": ("self",)},
+        replacements=lambda owner: {
+            "__init__": fast_paths.headers_maker(owner.__init__),
+            "__bytes__": fast_paths.headers_as_bytes,
+        },
         on_mismatch="degrade",
-        without_it="headers are made more slowly",
+        without_it="headers are made and written more slowly",
     ),
     Patch(
         name="content_length",

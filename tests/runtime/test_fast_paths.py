@@ -86,6 +86,8 @@ def test_headers_are_made_the_same(fields: Any, named: dict[str, str]) -> None:
         stock, short = result_of(http.Headers, fields, **named), result_of(Made, fields, **named)
     assert getattr(short, "fields", short) == getattr(stock, "fields", stock)
     assert type(getattr(short, "fields", ())) is tuple
+    if isinstance(stock, http.Headers):
+        assert fast_paths.headers_as_bytes(short) == bytes(stock)
 
 
 STOCK = {"parse_content_length": validate.parse_content_length, "parse_authority": url.parse_authority}
