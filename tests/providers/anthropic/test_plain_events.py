@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -67,6 +68,18 @@ def test_plain_events_say_the_same_as_field_by_field(monkeypatch):
         assert said(events[:1], whole_of(events)) == found_whole, events
     assert sum(usage is not None for usage, *_ in plain) > 500
     assert sum(usage is not None for usage, *_ in whole) > 500
+
+
+HALF = "\ud83d"
+"""Half a character, which no parser but Python's own takes."""
+
+
+@pytest.mark.parametrize("usage", [{HALF: 1}, {"iterations": HALF}, {"cache_creation": {HALF: HALF}}, {IN: HALF}, {IN: 1 << 70}])
+def test_a_usage_that_no_type_can_hold_is_read_field_by_field(usage):
+    body = json.dumps({"type": "message", "model": "m", "stop_reason": "end_turn", "usage": {IN: 25, OUT: 12} | usage}).encode()
+    found, *_, tools, _ = said([], body)
+    assert tools == (0, 0, 0)
+    assert (found is None) == (IN in usage)
 
 
 def whole_of(events: list[tuple[str, bytes]]) -> bytes:

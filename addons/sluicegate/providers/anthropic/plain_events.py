@@ -147,7 +147,8 @@ def plain_usage(usage: Any) -> PlainUsage | None:
     """Return a usage object that was read already, if it is a plain one; None for any other value."""
     try:
         return msgspec.convert(usage, PlainUsage)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        # The latter where half a character stands in a text.
         return None
 
 
