@@ -100,7 +100,7 @@ def play():
                         await settle()
                 await settle()
                 told.extend((bytes(wire.raw), bytes(wire.requests), wire.client.closing))
-                left = getattr(wire.client.protocol, "body", None)
+                left = getattr(wire.client.protocol, "way", None)
                 if not ending and left is not None and left.stream.client_state is not left.states[0]:
                     told.append("its connection keeps a request that has come")
             finally:

@@ -148,6 +148,8 @@ def header(name: str, value: str | None) -> Any:
 
 def refused(flow: http.HTTPFlow) -> None:
     flow.response = http.Response.make(429, f"{flow.request.path} refused")
+    # It begins when it is given.
+    flow.response.timestamp_start = 0
 
 
 def another(flow: http.HTTPFlow) -> None:
@@ -168,6 +170,7 @@ DOES: dict[str, Any] = {
     "goes elsewhere": changed(host="elsewhere"),
     "goes to a port": changed(port=81),
     "goes in TLS": changed(scheme="https"),
+    "goes in clear": changed(scheme="http"),
     "has another version": changed(http_version="HTTP/2.0"),
     "has an old version": changed(http_version="HTTP/1.0"),
     "has another body": changed(content=b"other"),
@@ -224,7 +227,8 @@ def picture_of_flow(name: str, flow: http.HTTPFlow) -> Any:
     own = [getattr(request, field, "") for field in ("origin_form", "asks_to_close", "named_authority", "stream")]
     ends = (data.timestamp_start > 0, data.timestamp_end is None or data.timestamp_end >= data.timestamp_start)
     fields = (data.method, data.scheme, data.authority, data.host, data.port, data.path, data.http_version, data.headers.fields)
-    flow_is = (flow.live, flow.error and flow.error.msg, flow.response and flow.response.status_code, flow.intercepted)
+    answer = flow.response and (flow.response.status_code, flow.response.timestamp_start > 0)
+    flow_is = (flow.live, flow.error and flow.error.msg, answer, flow.intercepted)
     server = (flow.server_conn.address, flow.server_conn.connected, flow.server_conn.tls, flow.server_conn.via)
     return name, fields, data.content, data.trailers, ends, data.timestamp_end is None, own, flow_is, server
 
@@ -291,12 +295,13 @@ def play(tmp_path_factory):
                 if not any(isinstance(x, modes.HttpProxy) for x in context.layers):
                     nextlayer.layer = modes.HttpProxy(context)
                     return
-                context.server.address = None if mode == "regular" else ("localhost", 80)
+                context.server.address = {"reverse": ("localhost", 80), "transparent": ("elsewhere", 81)}.get(mode)
                 nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent if mode == "transparent" else HTTPMode.regular)
 
             wire = current["wire"] = MemoryWire(
                 {"next_layer": next_layer}, provider_tls=tls, server=server, trust=none, server_files=""
             )
+            wire.handler.client.tls = mode == "by TLS"
             if mode == "reverse":
                 wire.handler.client.proxy_mode = ProxyMode.parse("reverse:http://localhost:80")
 
@@ -429,10 +434,10 @@ def test_either_end_may_leave_at_any_moment(play, ending, at, turns):
         both(play, pieces, ending=ending, turns=turns)
 
 
-@pytest.mark.parametrize("mode", ["regular", "transparent", "reverse"])
+@pytest.mark.parametrize("mode", ["regular", "transparent", "reverse", "by TLS"])
 @pytest.mark.parametrize("tls", [False, True])
 def test_modes_and_tls_are_the_same_on_both_ways(play, mode, tls):
-    does = "requestheaders:goes in TLS" if tls else ""
+    does = f"requestheaders:{'goes in TLS' if tls else 'goes in clear'}"
     asked = [request(n, form, does, "/%d") for n, form in enumerate(("plain", "no body", "long", "plain"))]
     ways = both(play, asked, mode=mode, tls=tls)
     assert ways[1:] == [("general", "target") if mode == "reverse" else ("fast", "")] * 3
@@ -456,6 +461,14 @@ def test_the_last_piece_of_a_body_is_the_same_on_both_ways(play, form):
         both(play, [request(0, form)[:-cut], request(0, form)[-cut:], request(2)])
 
 
+@pytest.mark.parametrize("does", ["streams", "refuses", "is killed", "expects", "passes", "goes elsewhere"])
+@pytest.mark.parametrize("waits", ["", "waits at "])
+def test_the_last_piece_is_the_same_whatever_came_of_the_head(play, waits, does):
+    whole = request(1, "plain", f"{waits}requestheaders:{does}")
+    for turns in (-1, 0, 1):
+        both(play, [FIRST, whole[:-3], whole[-3:], request(2)], turns=turns)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 20])
 def test_what_comes_with_a_connect_is_the_same_on_both_ways(play, cut):
     inside = request(1, target="/%d")
@@ -465,6 +478,9 @@ def test_what_comes_with_a_connect_is_the_same_on_both_ways(play, cut):
         play, [piece for piece in (connect + inside[: at - len(connect)], inside[at - len(connect) :], request(2)) if piece]
     )
     assert ways[-1] == ("fast", "")
+    (*_, seen), _ = play([connect, inside, request(2)], True)
+    # What is inside is not kept outside as well.
+    assert [side[4] for side in seen[-1] if side[0] == "passthrough"] == [b""]
 
 
 def test_a_connection_in_tls_is_not_taken_for_one_in_clear(play):
