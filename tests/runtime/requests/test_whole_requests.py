@@ -467,6 +467,8 @@ def test_the_last_piece_is_the_same_whatever_came_of_the_head(play, waits, does)
     whole = request(1, "plain", f"{waits}requestheaders:{does}")
     for turns in (-1, 0, 1):
         both(play, [FIRST, whole[:-3], whole[-3:], request(2)], turns=turns)
+    # The answer comes when all has been sent.
+    both(play, [whole[:-3], whole[-3:]], turns=8)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20])
