@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from h11._readers import ChunkedReader, ContentLengthReader
 from mitmproxy.http import Headers, Response
-from mitmproxy.net.http import http1, validate
+from mitmproxy.net.http import validate
 from mitmproxy.net.http.http1 import assemble, read
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import (
@@ -285,8 +285,10 @@ def hold(at: Exchange, event: events.DataReceived, part: Part) -> Commands:
     kept.clear()
     response.timestamp_end = time.time()
     hook = hooks_at_once.hook_of(HttpResponseHook, flow)
-    if hooks_at_once.is_over(hook) and ends_plainly(at) and response.data.content is not None:
-        yield from end(at, http1.assemble_response(response))
+    if hooks_at_once.is_over(hook) and ends_plainly(at) and (content := response.data.content) is not None:
+        if at.size == CHUNKED:
+            content = b"%x\r\n%b\r\n%b" % (len(content), content, LAST_CHUNK) if content else LAST_CHUNK
+        yield from end(at, write_head(response) + content)
         response.data.content = None
         return
     rest = hooks_at_once.after(hook, held_answers.send(response, stream.send_response()))
