@@ -53,8 +53,24 @@ def go_first(http: Any) -> None:
     """Have a client's handler hand events straight to its HTTP layer, past layers in front of it that only hand them on."""
     if [type(x) for x in http.context.layers] == [modes.HttpProxy, type(http)]:
         handler = connection_handlers().get(http.context.client.id)
-        if handler is not None:
+        if handler is not None and leads_to(handler.layer, http):
             handler.layer = http
+
+
+def leads_to(top: Any, http: Any) -> bool:
+    """Return whether layers do nothing but hand events on to this one; others may wait for some, and need not be in its context."""
+    while top is not http:
+        if type(top) is layer.NextLayer:
+            below = top.layer
+        elif type(top) is modes.HttpProxy:
+            # Once it has begun, the layer that it has made handles its events.
+            below = getattr(top._handle_event, "__self__", None)
+        else:
+            return False
+        if below is None or below is top:
+            return False
+        top = below
+    return True
 
 
 def entering(http: Any, stock: Callable[[events.Event], Commands]) -> Callable[[events.Event], Commands]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.connection import Server
@@ -24,7 +26,8 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.test import tflow
 
 from runtime import handing_on
-from support.memory_wire import options
+from runtime.resources import release_memory
+from support.memory_wire import MemoryWire, options, settle
 
 KINDS = ("data", "receive", "begin", "receive late", "send", "drop", "get", "register", "open", "hook", "wake", "log", "close")
 
@@ -110,3 +113,37 @@ def test_with_another_mitmproxy_contexts_are_its_own(monkeypatch):
     context = Context(tflow.tclient_conn(), options())
     monkeypatch.setattr(Context, "fork", lambda self: "stock")
     assert handing_on.fork(context) == "stock"
+
+
+class InFront(layer.Layer):
+    """A layer in front of HTTP that is in no context, as that which has read a PROXY header."""
+
+    def __init__(self, context: Context, below: layer.Layer) -> None:
+        super().__init__(context)
+        context.layers.remove(self)
+        self.below = below
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        yield from self.below.handle_event(event)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_events_come_first_to_http_where_no_other_layer_waits_for_some(monkeypatch, is_alone):
+    async def scene() -> None:
+        none: Any = None
+        wire = MemoryWire({}, server=none, trust=none, server_files="")
+        top = wire.handler.layer
+        if not is_alone:
+            top = wire.handler.layer = InFront(top.context, top)
+        monkeypatch.setattr(handing_on, "connection_handlers", lambda: {wire.handler.client.id: wire.handler})
+        wire.start()
+        try:
+            await settle()
+            wire.client.arrive("data", b"GET http://localhost/ HTTP/1.1\r\n")
+            await settle()
+            (http,) = release_memory.http_layers.pop(wire.handler.client.id)
+            assert wire.handler.layer is (http if is_alone else top)
+        finally:
+            await wire.end()
+
+    asyncio.run(scene())
