@@ -419,9 +419,8 @@ def test_every_answer_comes_alike(play, reads):
 @pytest.mark.parametrize("reads", ["tap", "held"])
 @pytest.mark.parametrize("does", DOES)
 def test_whatever_a_hook_does_comes_alike(play, reads, does):
-    for answers in ((CHUNKED, WITH_LENGTH), (WITH_LENGTH, CHUNKED)):
-        seen = check(play, Case(answers, reads, does, cuts=(len(answers[0]) - 21,)))
-        assert seen.heads
+    assert check(play, Case((CHUNKED,), reads, does, cuts=(len(CHUNKED) - 21,))).heads
+    for answers in ((CHUNKED, WITH_LENGTH), (WITH_LENGTH,)):
         seen = check(play, Case(answers, reads, does))
         assert seen.heads
         assert not seen.ends or does in (
@@ -478,7 +477,8 @@ def test_a_connection_ends_that_its_client_asked_to_close_though_no_provider_see
 def test_an_answer_may_be_cut_anywhere(play, reads):
     ends = Counter[bytes]()
     for whole in (CHUNKED, WITH_LENGTH):
-        for at in range(1, len(whole)):
+        # A head that has not come whole is mitmproxy's, wherever it is cut.
+        for at in (1, *range(whole.index(b"\r\n\r\n"), len(whole))):
             seen = check(play, Case((whole,), reads, cuts=(at,)))
             ends[whole] += seen.ends
             assert seen.tapped == [TEXT + b"|"]
