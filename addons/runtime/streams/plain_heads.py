@@ -60,7 +60,10 @@ def shape_of(fields: Fields) -> Shape | None:
     except KeyError:
         pass
     shape = _find_shape(names)
-    if len(_shapes) < MAX_SHAPES and sum(map(len, names)) <= MAX_SHAPE_BYTES:
+    if sum(map(len, names)) <= MAX_SHAPE_BYTES:
+        if len(_shapes) >= MAX_SHAPES:
+            # Whoever sends as many would else keep all others from being remembered.
+            _shapes.clear()
         _shapes[names] = shape
     return shape
 
