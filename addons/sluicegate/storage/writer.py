@@ -39,7 +39,7 @@ class Writer:
     """Takes changes from the ledger and writes them with the records that explain them."""
 
     def __init__(self, store: Store, journal: Journal, ledger: Ledger, commit_time: list[float]) -> None:
-        """Add the nanoseconds spent in commits and their number to ``commit_time``."""
+        """Add the seconds spent in commits and their number to ``commit_time``."""
         self.store, self.journal, self.ledger = store, journal, ledger
         self.rows = Rows()
         """What the next transaction writes besides the ledger's changes."""
