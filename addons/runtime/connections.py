@@ -1,4 +1,4 @@
-"""Connections: the calls in flight on a client's, the sockets that mitmproxy keeps, and a protocol in front of its own."""
+"""Connections: the calls in flight on a client's, and the sockets that mitmproxy keeps."""
 
 from __future__ import annotations
 
@@ -37,34 +37,3 @@ def reset(transport: asyncio.WriteTransport) -> None:
     """Reset a connection, so that nobody takes what has come on it for the whole."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-class DelegatingProtocol(asyncio.Protocol):
-    """A connection's protocol in front of mitmproxy's own, to which it hands everything on."""
-
-    def __init__(self, stock: asyncio.Protocol) -> None:
-        self.stock = stock
-
-    def data_received(self, data: bytes) -> None:
-        """Let mitmproxy read what has come."""
-        self.stock.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        """Tell mitmproxy."""
-        return self.stock.eof_received()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Tell mitmproxy."""
-        self.stock.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell mitmproxy."""
-        self.stock.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Tell mitmproxy."""
-        self.stock.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Tell mitmproxy."""
-        self.stock.resume_writing()

@@ -16,6 +16,7 @@ from mitmproxy.proxy.layers.http import (
     DropStream,
     GetHttpConnection,
     HttpClient,
+    HttpEvent,
     HttpLayer,
     ReceiveHttp,
     RegisterHttpConnection,
@@ -86,6 +87,20 @@ def entering(http: Any, stock: Callable[[events.Event], Commands]) -> Callable[[
         return event_to_child(http, child, event)
 
     return enter
+
+
+def handle_event(side: Any, event: events.Event) -> Commands:
+    """Handle an event on either side of a call, where HTTP/1 is spoken: it waits for nothing, so that no event is held back.
+
+    mitmproxy's layers may do so, and ask at each event.
+    """
+    if side.debug is not None:
+        return layer.Layer.handle_event(side, event)
+    if isinstance(event, HttpEvent):
+        return side.send(event)  # type: ignore[no-any-return]
+    if type(event) is events.DataReceived and side.state != side.passthrough:
+        side.buf += event.data
+    return side.state(event)  # type: ignore[no-any-return]
 
 
 def event_to_child(http: Any, child: Any, event: events.Event) -> Commands:

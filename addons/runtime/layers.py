@@ -68,15 +68,8 @@ class GatewayHttp1Server(Http1Server):
     known_names: Any = None
     """What is known of its last request by the names of its headers."""
 
-    def handle_event(self, event: events.Event) -> Commands:
-        """Handle an event. This side waits for nothing, so that none is ever held back, as mitmproxy's layers may do."""
-        if self.debug is not None or not known_ways.FIT:
-            return super().handle_event(event)
-        if isinstance(event, HttpEvent):
-            return self.send(event)
-        if type(event) is events.DataReceived and self.state != self.passthrough:
-            self.buf += event.data
-        return self.state(event)
+    if known_ways.FITS:
+        handle_event = handing_on.handle_event
 
     def send(self, event: HttpEvent) -> Commands:
         """Send an event to the client; an error becomes JSON. Not a generator of its own, because it is called for each chunk."""
@@ -324,7 +317,7 @@ class GatewayHttpLayer(HttpLayer):
         server = GatewayHttp2Server if self.context.client.alpn == b"h2" else GatewayHttp1Server
         self.connections[self.context.client] = server(self.context.fork())
         stock = super()._handle_event
-        is_known = known_ways.FIT and handing_on.FITS and self.debug is None
+        is_known = known_ways.FITS and handing_on.FITS and self.debug is None
         enter = handing_on.entering(self, stock) if is_known else stock
         # All later events go straight on: to look each time would be a cost per chunk.
         self._handle_event = lambda event: joined_writes.join(enter(event))  # type: ignore[method-assign]
@@ -337,7 +330,7 @@ class GatewayHttpLayer(HttpLayer):
     def make_stream(self, stream_id: int) -> Commands:
         """Make our stream for a request."""
         stream = self.streams[stream_id] = GatewayHttpStream(handing_on.fork(self.context), stream_id)
-        if known_ways.FIT:
+        if known_ways.FITS:
             # This is all that a stream does at its start.
             stream.client_state = stream.state_wait_for_request_headers
         else:

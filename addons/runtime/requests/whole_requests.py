@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import itemgetter, methodcaller
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from h11._readers import ContentLengthReader
@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http import HttpEvent, HTTPMode, RequestHeaders, val
 from flow import services
 from runtime.requests import known_ways
 from runtime.streams import fast_streams
+from runtime.streams.plain_heads import content_length, part_lines
 
 logger = logging.getLogger("sluicegate")
 
@@ -33,11 +34,6 @@ VERSION = b"HTTP/1.1"
 
 UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 """Headers by which a request is more than a head and a body of known length."""
-
-MAX_LENGTH_DIGITS = 15
-
-_PARTED = methodcaller("partition", b":")
-"""Parts a line of a head into a name, a colon and a value, which may have spaces around it."""
 
 
 class Names(NamedTuple):
@@ -85,7 +81,7 @@ def take(server: Any, event: events.Event) -> ArrivedRequest | str:
     """Take a request out of our side of a client's connection, as far as it has come; or return why it is left to mitmproxy."""
     if not fast_streams.is_on():
         return "off"
-    if not known_ways.FIT:
+    if not known_ways.FITS:
         return "unfit"
     try:
         return _take(server, event.data) if type(event) is events.DataReceived else "parts"
@@ -130,7 +126,7 @@ def take_end(server: Any, event: events.Event) -> BodyEnd | None:
     if not data or len(data) != reader._remaining or len(data) != len(server.buf):
         return None
     # mitmproxy tells a stream nothing of the end of a CONNECT.
-    if not fast_streams.is_on() or not known_ways.FIT or server.request.data.method.upper() == b"CONNECT":
+    if not fast_streams.is_on() or not known_ways.FITS or server.request.data.method.upper() == b"CONNECT":
         return None
     reader._remaining = 0
     server.buf = type(server.buf)()
@@ -141,12 +137,11 @@ def request_of(server: Any, first: bytes, lines: list[bytes]) -> Request | None:
     """Return the request with this first line and these headers; None if it is not in the plainest form, or not valid."""
     try:
         method, target, version = first.split()
-        names, colons, values = zip(*map(_PARTED, lines), strict=True)
+        names, values = part_lines(lines)
     except ValueError:
         return None
-    if version != VERSION or method.upper() == b"CONNECT" or b"" in colons:
+    if version != VERSION or method.upper() == b"CONNECT":
         return None
-    values = tuple(map(bytes.strip, values))
     fields = tuple(zip(names, values, strict=True))
     known: Names | None = server.known_names
     if known is None or names != known.names or known.pick(values) != known.picked:
@@ -194,13 +189,6 @@ def names_of(first: bytes, lines: list[bytes], fields: tuple[tuple[bytes, bytes]
         destination,
         connection_close(request.http_version, request.headers),
     )
-
-
-def content_length(value: bytes) -> int | None:
-    """Return the length that a header says; None if it is not one as mitmproxy takes it."""
-    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS or (value[:1] == b"0" and value != b"0"):
-        return None
-    return int(value)
 
 
 def count(why: str) -> None:

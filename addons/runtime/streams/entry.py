@@ -2,8 +2,8 @@
 
 mitmproxy puts what comes into a buffer, wakes a task to take it out again in another turn of the event loop, and after each piece
 asks every connection of a client whether it takes what has been sent. Here mitmproxy gets the same event within the read itself,
-where its reader waits for just that; while it is busy, its reader takes what comes, as ever. Before it is read on, whoever does
-not take what has been sent is waited for, as ever. ``--set fast_streams=false`` leaves all to mitmproxy's reader.
+where its reader waits for just that; while it is busy, its reader takes what comes. Before it is read on, whoever does not take
+what has been sent is waited for, as mitmproxy does. ``--set fast_streams=false`` leaves all to mitmproxy's reader.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import events
 from mitmproxy.proxy.server import ConnectionHandler
 
-from runtime.connections import DelegatingProtocol, client_writer, reset, writer_to
+from runtime.connections import client_writer, reset, writer_to
 from runtime.streams import handled_events
 from runtime.streams.handled_events import handle as handle_event
 from runtime.streams.handled_events import layer_below
@@ -47,7 +47,7 @@ class ShortWay(Protocol):
         """Take what can be taken; return the rest, which is mitmproxy's."""
 
 
-class Entry(DelegatingProtocol):
+class Entry(asyncio.Protocol):
     """The protocol of a client's connection, or of one to a server, that hands what comes to whoever it is for."""
 
     way: ShortWay | None = None
@@ -63,8 +63,7 @@ class Entry(DelegatingProtocol):
         ``slow`` are those of all these connections that have more unsent than they may, or have been lost; ``ended`` those
         whose end has come and mitmproxy may not know of yet.
         """
-        super().__init__(stock)
-        self.handler, self.connection, self.slow, self.ended = handler, connection, slow, ended
+        self.stock, self.handler, self.connection, self.slow, self.ended = stock, handler, connection, slow, ended
         io = handler.transports[connection]
         self.reader, self.transport = io.reader, io.writer.transport
         self.lock = handler._server_event_lock
@@ -119,7 +118,7 @@ class Entry(DelegatingProtocol):
             below = self.below = layer_below(self.handler.layer)
         handle_event(self.handler, below or self.handler.layer, events.DataReceived(self.connection, data))
         if self.slow:
-            # Those that mitmproxy has closed meanwhile are no longer sent to.
+            # To those that mitmproxy has closed meanwhile nothing is sent.
             self.slow.intersection_update(self.handler.transports)
             if self.slow:
                 self.drain()
@@ -150,23 +149,23 @@ class Entry(DelegatingProtocol):
     def pause_writing(self) -> None:
         """Note that it has more unsent than it may."""
         self.slow.add(self.connection)
-        super().pause_writing()
+        self.stock.pause_writing()
 
     def resume_writing(self) -> None:
         """Note that it takes what it is sent."""
         self.slow.discard(self.connection)
-        super().resume_writing()
+        self.stock.resume_writing()
 
     def eof_received(self) -> bool | None:
         """Note that it has ended, of which mitmproxy's reader hears in its turn."""
         self.ended.add(self.connection)
-        return super().eof_received()
+        return self.stock.eof_received()  # type: ignore[no-any-return]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that it is lost: whoever sends to it ends it."""
         self.way = None
         self.slow.add(self.connection)
-        super().connection_lost(exc)
+        self.stock.connection_lost(exc)
 
 
 def _finish(rest: Any) -> None:

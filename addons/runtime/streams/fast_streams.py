@@ -72,7 +72,7 @@ class FastStreams(Addon):
         FastStreams.fits = missing is None
         if missing is not None:
             logger.warning("Answers are streamed the general, slower way, because this version lacks %s", missing)
-        if not known_ways.FIT:
+        if not known_ways.FITS:
             logger.warning("Requests take the general, slower way, because this version of mitmproxy is not known")
         switch()
 

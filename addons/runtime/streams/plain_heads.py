@@ -35,6 +35,22 @@ MAX_LENGTH_DIGITS = 15
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-zA-Z]+").fullmatch
 _name_of = itemgetter(0)
 _parted = methodcaller("partition", b":")
+"""Parts a line of a head into a name, a colon and a value, which may have spaces around it."""
+
+
+def part_lines(lines: list[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the names and the values of a head's lines. Raises ValueError where a line has no colon, or there is none."""
+    names, colons, values = zip(*map(_parted, lines), strict=True)
+    if b"" in colons:
+        raise ValueError("a line without a colon")
+    return names, tuple(map(bytes.strip, values))
+
+
+def content_length(value: bytes) -> int | None:
+    """Return the length that a ``content-length`` says; None if it is not in the plainest form."""
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS or (value[:1] == b"0" and value != b"0"):
+        return None
+    return int(value)
 
 
 class Shape(NamedTuple):
@@ -97,8 +113,8 @@ def body_size(fields: Fields) -> int | None:
         return CHUNKED if shape.length is None and fields[shape.coding][1].lower() == b"chunked" else None
     if shape.length is None:
         return None
-    length = fields[shape.length][1]
-    return int(length) if length.isdigit() and length[:1] != b"0" and len(length) <= MAX_LENGTH_DIGITS else None
+    # What a length of 0 means differs by status and method, which mitmproxy knows.
+    return content_length(fields[shape.length][1]) or None
 
 
 def has_body(response: Any) -> bool:
@@ -118,13 +134,11 @@ def read_response(data: bytes, end: int) -> Response | None:
         return None
     try:
         version, status, reason = _first_lines.get(first) or _read_first_line(first)
-        names, colons, values = zip(*map(_parted, lines), strict=True)
+        names, values = part_lines(lines)
     except ValueError:
         return None
-    if b"" in colons:
-        return None
     headers = object.__new__(Headers)
-    headers.fields = tuple(zip(names, map(bytes.strip, values), strict=True))
+    headers.fields = tuple(zip(names, values, strict=True))
     response = object.__new__(Response)
     response.data = ResponseData(version, headers, None, None, time.time(), None, status, reason)
     return response if has_body(response) else None

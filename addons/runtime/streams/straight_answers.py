@@ -25,7 +25,6 @@ from mitmproxy.net.http.http1 import assemble, read
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import (
     Http1Client,
-    HttpEvent,
     HttpResponseHeadersHook,
     HttpResponseHook,
     HttpStream,
@@ -33,7 +32,7 @@ from mitmproxy.proxy.layers.http import (
     _http1,
 )
 
-from runtime import hooks_at_once
+from runtime import handing_on, hooks_at_once
 from runtime.resources import release_memory, size_limits
 from runtime.streams import fast_streams, held_answers
 from runtime.streams.chunk_framing import read_pieces, stock_reader
@@ -45,7 +44,7 @@ Commands = layer.CommandGenerator[None]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-KNOWN = (
+WAYS = (
     *(_http1.Http1Connection._handle_event, _http1.Http1Connection.read_body, _http1.Http1Connection.mark_done),
     *(_http1.Http1Server.send, _http1.Http1Server.mark_done, Http1Client.read_headers, HttpStream._handle_event),
     *(HttpStream.state_wait_for_response_headers, HttpStream.start_response_stream, HttpStream.state_stream_response_body),
@@ -55,10 +54,10 @@ KNOWN = (
     *(assemble.assemble_response_head, assemble._assemble_response_line, assemble._assemble_response_headers, Headers.__bytes__),
     *(Headers.__init__, Response.__init__),
 )
-"""What mitmproxy's layers do with an answer, and is done here in their place."""
+"""The methods whose work is done here in their place, or that would have done what is left out."""
 
-FITS = digest_of_names(KNOWN) == "235bf33a0a5136d9"
-"""Whether this mitmproxy does what is known here; otherwise all answers are left to it."""
+FITS = digest_of_names(WAYS) == "235bf33a0a5136d9"
+"""Whether this mitmproxy does what is known here, as 12.2 and 12.3 do; otherwise all answers are left to it."""
 
 logger = logging.getLogger("sluicegate")
 _connections_log = logging.getLogger("mitmproxy.proxy.server")
@@ -81,21 +80,10 @@ def reading(readers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[
 
     return {
         **readers,
-        "handle_event": handle_event,
+        "handle_event": handing_on.handle_event,
         "read_headers": read_headers_straight,
         "read_body": read_body_straight,
     }
-
-
-def handle_event(self: Any, event: Any) -> Commands:
-    """Handle an event of a provider's connection. Its layer waits for nothing, so that none is ever held back."""
-    if self.debug is not None:
-        return layer.Layer.handle_event(self, event)
-    if isinstance(event, HttpEvent):
-        return self.send(event)  # type: ignore[no-any-return]
-    if type(event) is events.DataReceived and self.state != self.passthrough:
-        self.buf += event.data
-    return self.state(event)  # type: ignore[no-any-return]
 
 
 def straight(handle: Callable[[Any, Any], Commands | None], client: Any, event: events.DataReceived) -> Commands | None:

@@ -100,7 +100,7 @@ class EarlierBody:
         self.keep(())
 
     def __del__(self) -> None:
-        """Count no longer what nobody has forgotten."""
+        """Stop counting the body of a connection that nobody has seen end."""
         self.end()
 
 
