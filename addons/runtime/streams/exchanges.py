@@ -44,7 +44,7 @@ def exchange_of(client: Any) -> Exchange | None:
         return None
     if (
         type(server) is not GatewayHttp1Server
-        # Sent together with this request, it would be read within this answer: see hooks_at_once.
+        # What a client has sent after this request would be read within its answer: see hooks_at_once.is_alone.
         or server.buf
         or server.request is not request
         or stream.flow.request is not request
