@@ -15,10 +15,11 @@ from mitmproxy import http
 from mitmproxy.test import tflow
 
 from runtime import dispatch, hooks_at_once
-from runtime.requests import addressing, whole_requests
+from runtime.requests import whole_requests
 from runtime.streams import fast_streams
 from runtime.streams.fast_streams import FastStreams
 from support.hypothesis_profiles import examples
+from support.memory_surroundings import call_hooks, find_handlers
 from support.memory_wire import MemoryWire, settle
 
 DOES = (
@@ -90,20 +91,11 @@ def play():
             none: Any = None
             wire = current["wire"] = MemoryWire({}, server=none, trust=none, server_files="")
 
-            async def handle_hook(hook: Any) -> None:
-                rest = getattr(hook, "sluicegate_begun", None)
-                if rest is None and hasattr(hook, "flow"):
-                    rest = hooks.call(hook.name, hook.flow)
-                elif rest is None and hook.name in wire.handler.hook_handlers:
-                    wire.handler.hook_handlers[hook.name](*hook.args())
-                if rest is not None:
-                    await rest
-
             async def open_connection(*_: Any, **__: Any) -> Any:
                 await asyncio.sleep(0)
                 return await wire.open_connection()
 
-            wire.handler.handle_hook = handle_hook
+            call_hooks(wire, lambda hook: hooks.call(hook.name, hook.flow))
             patch.setattr(asyncio, "open_connection", open_connection)
             patch.setattr(hooks_at_once, "dispatch", [Direct(hooks)] if at_once else [])
             wire.start()
@@ -132,8 +124,7 @@ def play():
 
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
-        patch.setattr(fast_streams, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(addressing, "note_source", lambda request, client: None)
+        find_handlers(patch, current, fast_streams)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams={}, stream_reads={}))
         patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "is_on", False)

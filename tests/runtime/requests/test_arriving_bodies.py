@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from mitmproxy import http
 
 from runtime import hooks_at_once
-from runtime.requests import addressing, arriving_bodies, whole_requests
+from runtime.requests import arriving_bodies, whole_requests
 from runtime.requests.arriving_bodies import ArrivingBody
 from runtime.streams import fast_streams
 from runtime.streams.fast_streams import FastStreams
 from support.hypothesis_profiles import examples
+from support.memory_surroundings import find_handlers
 from support.memory_wire import MemoryWire, settle
 
 MAX_BYTES = 150_000
@@ -116,9 +117,7 @@ def play():
     keep = ArrivingBody.keep
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
-        for module in (fast_streams, arriving_bodies):
-            patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(addressing, "note_source", lambda request, client: None)
+        find_handlers(patch, current, fast_streams, arriving_bodies)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams={}, stream_reads={}))
         patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "fits", True)

@@ -22,12 +22,13 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from runtime import hooks_at_once
 from runtime.layers import GatewayHttpLayer
-from runtime.requests import addressing, arriving_bodies, known_ways, straight_line, whole_requests
+from runtime.requests import arriving_bodies, known_ways, straight_line, whole_requests
 from runtime.resources import release_memory, size_limits
 from runtime.streams import fast_streams
 from runtime.streams.fast_streams import FastStreams
 from support.certificates import server_context
 from support.hypothesis_profiles import examples
+from support.memory_surroundings import call_hooks, find_handlers
 from support.memory_wire import MemoryWire, options, settle
 
 MAX_BYTES = 3000
@@ -305,15 +306,6 @@ def play(tmp_path_factory):
             if mode == "reverse":
                 wire.handler.client.proxy_mode = ProxyMode.parse("reverse:http://localhost:80")
 
-            async def handle_hook(hook: Any) -> None:
-                rest = getattr(hook, "sluicegate_begun", None)
-                if rest is None and hasattr(hook, "flow"):
-                    rest = hooks.call(hook.name, hook.flow)
-                elif rest is None and hook.name in wire.handler.hook_handlers:
-                    wire.handler.hook_handlers[hook.name](*hook.args())
-                if rest is not None:
-                    await rest
-
             async def open_connection(*to: Any, **_: Any) -> Any:
                 await asyncio.sleep(0)
                 seen.append(f"dials {to}")
@@ -321,7 +313,7 @@ def play(tmp_path_factory):
                     raise ConnectionRefusedError("refused")
                 return await wire.open_connection()
 
-            wire.handler.handle_hook = handle_hook
+            call_hooks(wire, lambda hook: hooks.call(hook.name, hook.flow))
             patch.setattr(asyncio, "open_connection", open_connection)
             patch.setattr(
                 hooks_at_once, "dispatch", [SimpleNamespace(begin=lambda e: hooks.call(e.name, e.flow))] if at_once else []
@@ -371,9 +363,7 @@ def play(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
-        for module in (fast_streams, arriving_bodies):
-            patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(addressing, "note_source", lambda request, client: None)
+        find_handlers(patch, current, fast_streams, arriving_bodies)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams={}, stream_reads={}))
         patch.setattr(FastStreams, "fits", True)
         patch.setattr(size_limits, "MAX_DISCARDED_BYTES", 3500)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import pkgutil
 import re
 import ssl
 from collections import Counter
@@ -22,8 +21,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from runtime import hooks_at_once
-from runtime.patches import PATCHES
-from runtime.requests import addressing, arriving_bodies, whole_requests
+from runtime.requests import arriving_bodies, whole_requests
 from runtime.streams import fast_streams, flow_control
 from runtime.streams.fast_streams import FastStreams
 from sluicegate.calls.answer import AnswerReader
@@ -32,6 +30,7 @@ from sluicegate.providers.known import known_providers
 from support.certificates import server_context
 from support.fake_provider import sse
 from support.hypothesis_profiles import examples
+from support.memory_surroundings import find_handlers, patch_answers
 from support.memory_wire import REQUEST, MemoryWire, settle
 from support.server_records import ALERT, INTERNAL_ERROR, NOT_A_RECORD
 
@@ -144,15 +143,8 @@ def wires(tmp_path_factory):
     files = str(folder / "server-with-key.pem")
     current: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for row in PATCHES:
-            if row.name in ("trailers", "answer_size"):
-                owner = pkgutil.resolve_name(row.owner)
-                for name, new in row.replacements(owner).items():
-                    patch.setattr(owner, name, new)
-        for module in (fast_streams, flow_control, arriving_bodies):
-            patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        # Whom a client came from is no matter of streams, and would open a policy and a store.
-        patch.setattr(addressing, "note_source", lambda request, client: None)
+        patch_answers(patch)
+        find_handlers(patch, current, fast_streams, flow_control, arriving_bodies)
         patch.setattr(fast_streams, "services", lambda: current["services"])
         patch.setattr(whole_requests, "count", id)
         patch.setattr(flow_control, "MAX_UNSENT_BYTES", MAX_UNSENT)

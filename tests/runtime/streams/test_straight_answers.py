@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import pkgutil
 from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -20,12 +19,12 @@ from mitmproxy.net.http.http1 import assemble_response_head, connection_close, e
 from mitmproxy.net.http.validate import validate_headers
 
 from runtime import hooks_at_once
-from runtime.patches import PATCHES
-from runtime.requests import addressing, arriving_bodies, whole_requests
+from runtime.requests import arriving_bodies, whole_requests
 from runtime.resources import release_memory
 from runtime.streams import fast_streams, flow_control, plain_heads, straight_answers
 from runtime.streams.fast_streams import FastStreams
 from support.hypothesis_profiles import examples
+from support.memory_surroundings import call_hooks, find_handlers, patch_answers
 from support.memory_wire import MemoryWire, options, settle
 
 TEXT = b"event: a\ndata: {}\n\n0\r\n\r\nHello"
@@ -299,14 +298,8 @@ def play():
     """Return what makes a case run one way or the other; the patches of answers are in place meanwhile."""
     current: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for row in PATCHES:
-            if row.name in ("trailers", "answer_size"):
-                owner = pkgutil.resolve_name(row.owner)
-                for name, new in row.replacements(owner).items():
-                    patch.setattr(owner, name, new)
-        for module in (fast_streams, flow_control, arriving_bodies):
-            patch.setattr(module, "connection_handlers", lambda: {current["wire"].handler.client.id: current["wire"].handler})
-        patch.setattr(addressing, "note_source", lambda request, client: None)
+        patch_answers(patch)
+        find_handlers(patch, current, fast_streams, flow_control, arriving_bodies)
         patch.setattr(fast_streams, "services", lambda: SimpleNamespace(streams=current["seen"].streams, stream_reads=Counter()))
         patch.setattr(whole_requests, "count", id)
         patch.setattr(FastStreams, "fits", True)
@@ -343,18 +336,7 @@ def play():
             patch.setattr(asyncio, "open_connection", wire.open_connection)
             patch.setattr(hooks_at_once, "dispatch", [hooks])
 
-            async def handle_hook(hook: Any) -> None:
-                rest = getattr(hook, "sluicegate_begun", None)
-                if rest is None and hasattr(hook, "flow"):
-                    rest = hooks.begin(hook)
-                elif rest is None and hook.name in wire.handler.hook_handlers:
-                    wire.handler.hook_handlers[hook.name](*hook.args())
-                if rest is not None:
-                    await rest
-                if hasattr(hook, "flow"):
-                    await hook.flow.wait_for_resume()
-
-            wire.handler.handle_hook = handle_hook
+            call_hooks(wire, hooks.begin)
             wire.start()
             try:
                 await talk(wire, case, seen)
