@@ -191,11 +191,14 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_where_the_other_gateway_is_ahead_is_said_plainly():
     said = performance_page.SECTIONS["answer"](of_anthropic(calls=0.9, cpu=1.2))
-    assert "it carries more calls a second on 1 of 5 loads (20 KB plain)" in said
-    assert "it takes less processor time for a call on 4 of 5 loads (20 KB in one burst, " in said
+    assert "theirs carries more calls a second on 1 of 5 loads (20 KB plain)" in said
+    assert "theirs takes less processor time for a call on 4 of 5 loads (20 KB in one burst, " in said
     assert "4 of 5 are reached. Missed are 1 of 5 against Anthropic's gateway;" in said
     said = performance_page.SECTIONS["anthropic"](of_anthropic(calls=1.1, cpu=0.4))
-    assert "It carries more calls a second on none of these 5 loads; it takes less processor time for a call on each of" in said
+    assert (
+        "Theirs carries more calls a second on none of these 5 loads; theirs takes less processor time for a call on each of"
+        in said
+    )
     assert "| 20 KB plain | 1,000 |  | 2,000 | 1.10 (1-2) | 1, reached |  |" in said
     assert "Measured on 1 January 1970" in said
     assert "PostgreSQL 17.1" in said

@@ -105,14 +105,14 @@ def ahead(found: Results) -> str:
         if not shown:
             continue
         if len(theirs) == len(shown):
-            said.append(f"it {what} on each of these {len(shown)} loads")
+            said.append(f"theirs {what} on each of these {len(shown)} loads")
         elif theirs:
-            said.append(f"it {what} on {len(theirs)} of {len(shown)} loads ({', '.join(theirs)})")
+            said.append(f"theirs {what} on {len(theirs)} of {len(shown)} loads ({', '.join(theirs)})")
         else:
-            said.append(f"it {what} on none of these {len(shown)} loads")
+            said.append(f"theirs {what} on none of these {len(shown)} loads")
     two = [f for cell in REACH[WITH_WORKERS] if (f := part.figure(calls_figure("two workers", WITH_WORKERS, cell)))]
     if two:
-        said.append(f"against two workers of sluicegate it carries more calls on {sum(f.value < 1 for f in two)} of {len(two)}")
+        said.append(f"against two workers of sluicegate theirs carries more calls on {sum(f.value < 1 for f in two)} of {len(two)}")
     return "; ".join(said) + "." if said else "not measured."
 
 

@@ -259,7 +259,7 @@ def speed(found: Results) -> str:
             if calls and cpu:
                 rows.append([sentence_of(cell), THEIRS[name], ratio(calls), "", ratio(cpu)])
     head = ["load", "against", "calls a second, sluicegate / other", "with two workers", "CPU per call, other / sluicegate"]
-    return table(head, rows) + f"\nAnthropic's gateway: {ahead(found)}\n"
+    return table(head, rows) + f"\nAgainst Anthropic's gateway: {ahead(found)}\n"
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {

@@ -1,7 +1,8 @@
 """Fast streams: a provider's answer takes a short way to its client once its head has been judged and it streams.
 
 Where anything about it is not what the short way knows, mitmproxy's general way is taken, which is the same to either side:
-counters say how often and why. ``--set fast_streams=false`` leaves all answers to the general way.
+counters say how often and why. ``--set fast_streams=false`` leaves all answers to the general way. Whatever else goes past
+mitmproxy's event path, such as a request, asks here whether it may.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def switch() -> None:
 
 
 def is_on() -> bool:
-    """Return whether answers may take the short way."""
+    """Return whether requests and answers may go past mitmproxy's event path."""
     return FastStreams.is_on
 
 

@@ -78,7 +78,7 @@ def shape_of(fields: Fields) -> Shape | None:
     shape = _find_shape(names)
     if sum(map(len, names)) <= MAX_SHAPE_BYTES:
         if len(_shapes) >= MAX_SHAPES:
-            # Whoever sends as many would else keep all others from being remembered.
+            # Begin anew: a provider with ever other names would keep all others from being remembered.
             _shapes.clear()
         _shapes[names] = shape
     return shape

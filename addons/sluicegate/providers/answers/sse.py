@@ -91,7 +91,7 @@ def is_run(text: bytes, head: bytes) -> bool:
     """Return whether a text is events that are each this head, the rest of its line of data, and a blank line."""
     if not text.startswith(head):
         return False
-    # Of a stream that comes piece by piece, one at a time.
+    # A single event first, as a stream brings them that comes piece by piece.
     return text.find(b"\n", len(head)) == len(text) - 2 or _end_of_run(text, 0, head) == len(text)
 
 

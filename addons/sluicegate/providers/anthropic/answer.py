@@ -59,7 +59,7 @@ class MessagesUsage(MessagesContent):
     def skim(self, text: bytes, is_known: bool = False) -> bool:
         """Keep events undecoded if all of them are deltas in their usual form, as most chunks of a stream are."""
         if not is_known:
-            # Of a stream that comes piece by piece, one at a time, which costs a look less.
+            # As ``is_run`` finds of a single event, without a call for each piece of a stream that comes piece by piece.
             is_one = text.startswith(_DELTA_HEAD) and text.find(b"\n", _HEAD_SIZE) == len(text) - 2
             if not is_one and not is_run(text, _DELTA_HEAD):
                 return False
