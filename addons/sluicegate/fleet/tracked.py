@@ -68,6 +68,13 @@ class Tracked:
         self._observed = (now, counter.used)
         self._spent_lately = 0
 
+    @classmethod
+    def after_join(cls, counter: Counter, now: int) -> Tracked:
+        """Return it of a counter that was in use before the node joined: nobody knows how much the store was told of it."""
+        tracked = cls(counter, None, now)
+        tracked.draining = counter.previous[0] if counter.previous is not None else None
+        return tracked
+
     def follow(self, limit: Limit) -> None:
         """Note the limit's present maximum."""
         self.maximum, self.crosses = limit.maximum, not limit.only_what_fits

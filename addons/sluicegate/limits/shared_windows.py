@@ -26,7 +26,8 @@ def adopt(ledger: Ledger, name: str, start: int, end: int | None, used: int) -> 
 def move_anchor(ledger: Ledger, name: str, anchor: int, now: int) -> None:
     """Let a counter's windows follow each other from the time that its fleet has agreed on.
 
-    What was used of the present window counts in the one that takes its place.
+    What was used of the present window counts in the one that takes its place. A window that is one of the fleet's already stays,
+    though it may be over: the next call turns it, and calls that were admitted in it are charged there and not to a later one.
     """
     counter = ledger.counters[name]
     start, end = anchor, None
@@ -34,7 +35,8 @@ def move_anchor(ledger: Ledger, name: str, anchor: int, now: int) -> None:
         start, end = counter.start, counter.end
     elif counter.end is not None:
         size = counter.end - counter.start
-        start = anchor + (now - anchor) // size * size
+        is_shared = (counter.start - anchor) % size == 0
+        start = counter.start if is_shared else anchor + (now - anchor) // size * size
         end = start + size
     counter.anchor = anchor
     if start != counter.start:
