@@ -59,7 +59,7 @@ class Machine:
         """Calls whose row is not in the database yet."""
         self.at_most_once: set[str] = set()
         """Calls whose line was deleted before their row was written: a start after a crash finds neither."""
-        self.rotations = 0
+        self.rotations = self.shifts = 0
         self.start()
 
     def start(self) -> None:
@@ -100,8 +100,9 @@ class Machine:
 
     def shift(self) -> None:
         """Rename the rotated files, as logrotate numbers them, newest last so that names say nothing of their order."""
+        self.shifts += 1
         for i, file in enumerate(sorted(self.folder.glob("audit.jsonl.*"))):
-            file.rename(self.folder / f"moved-{self.rotations}-{99 - i}")
+            file.rename(self.folder / f"moved-{self.shifts}-{99 - i}")
 
     def rotate_by_size(self) -> Path | None:
         return rotate(self.path, NOW, None, 1)
@@ -168,6 +169,7 @@ class Machine:
 @example(["call", "rename", "crash", "call", "rename", "rename and create", "crash"])
 @example(["call", "flush", "call", "copy and truncate", "call", "crash"])
 @example(["call", "rename", "shift", "call", "rename", "shift", "crash"])
+@example(["call", "rename", "call", "flush", "shift", "rotate by size", "shift"])
 @example(["call", "call while it is copied and truncated", "crash"])
 @example(["call", "flush", "delete", "call while it is copied and truncated", "crash"])
 def test_whatever_is_done_to_the_journal_each_call_is_charged_and_recorded_once(operations):
