@@ -74,8 +74,8 @@ class Standing:
         for counter in self.ledger.counters.values():
             if counter.lease is None:
                 counter.lease = Lease(counter.start)
-            if counter.used or counter.reserved or counter.previous is not None:
-                self.tracked[counter.name] = Tracked.after_join(counter, self.clock())
+            if (tracked := Tracked.after_join(counter, self.clock())) is not None:
+                self.tracked[counter.name] = tracked
         for known in joined.known:
             # The store may note slack that nobody goes by any more, also where nothing was used.
             self.recall(known.counter, known.start)

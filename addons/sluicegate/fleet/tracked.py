@@ -69,11 +69,17 @@ class Tracked:
         self._spent_lately = 0
 
     @classmethod
-    def after_join(cls, counter: Counter, now: int) -> Tracked:
-        """Return it of a counter that was in use before the node joined: nobody knows how much the store was told of it."""
-        tracked = cls(counter, None, now)
-        tracked.draining = counter.previous[0] if counter.previous is not None else None
-        return tracked
+    def after_join(cls, counter: Counter, now: int) -> Tracked | None:
+        """Return it of a counter of which a node that joins has something to tell, and None where all it knows is long over.
+
+        Nobody knows how much the store was told before, so the window before is told too, even where all of it was given back.
+        """
+        tracked, previous = cls(counter, None, now), counter.previous
+        if previous is not None and not _is_long_over(previous[0], previous[1], now):
+            tracked.draining = previous[0]
+        is_over = counter.end is not None and counter.end <= now
+        has_to_tell = not _is_long_over(counter.start, counter.end, now) if is_over else counter.used or counter.reserved
+        return tracked if has_to_tell or tracked.draining is not None else None
 
     def follow(self, limit: Limit) -> None:
         """Note the limit's present maximum."""
@@ -189,3 +195,8 @@ class Tracked:
         counter.lease = Lease(counter.start, granted.granted, elsewhere, held_elsewhere, granted.slack_elsewhere)
         if self.unit == "concurrent":
             counter.lease.until = until
+
+
+def _is_long_over(start: int, end: int | None, now: int) -> bool:
+    """Return whether the window after this one is over too: what is charged to this one stands in records alone."""
+    return end is not None and now >= end + (end - start)
