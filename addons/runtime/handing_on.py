@@ -21,6 +21,8 @@ from mitmproxy.proxy.layers.http import (
     ReceiveHttp,
     RegisterHttpConnection,
     RequestHeaders,
+    RequestTrailers,
+    ResponseTrailers,
     SendHttp,
 )
 
@@ -48,6 +50,10 @@ FITS = frozenset(HttpLayer.event_to_child.__code__.co_names) == _STOCK and froze
     "layers",
 }
 """Whether this mitmproxy hands commands on, and makes contexts, as is known here; otherwise its own way is taken."""
+
+
+TRAILERS = frozenset((RequestTrailers, ResponseTrailers))
+"""What is not sent: only a user's script can have set some, and mitmproxy's HTTP/1 would fail where it has to send them."""
 
 
 def go_first(http: Any) -> None:
@@ -114,7 +120,8 @@ def event_to_child(http: Any, child: Any, event: events.Event) -> Commands:
             # What comes of it has to go back to this child.
             http.command_sources[command] = child
         if kind is SendHttp:
-            yield from event_to_child(http, http.connections[command.connection], command.event)
+            if type(command.event) not in TRAILERS:
+                yield from event_to_child(http, http.connections[command.connection], command.event)
         elif kind is ReceiveHttp:
             about = command.event
             if isinstance(about, RequestHeaders):

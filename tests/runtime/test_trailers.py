@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from mitmproxy.connection import Client
 from mitmproxy.http import Headers
 from mitmproxy.options import Options
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import RequestTrailers, ResponseTrailers
+from mitmproxy.proxy.events import Start
+from mitmproxy.proxy.layers.http import RequestTrailers, ResponseTrailers, SendHttp
 from mitmproxy.test import tflow
 
+from runtime import handing_on
 from runtime.layers import GatewayHttpStream
 
 TRAILERS = Headers([(b"x-api-key", b"sk-in-a-trailer")])
@@ -29,3 +32,14 @@ def test_trailers_are_dropped_where_they_come(event: Any, states: tuple[str, str
     assert list(stream.handle_event(event)) == []
     assert stream.flow.request.trailers is None
     assert stream.flow.response.trailers is None
+
+
+@pytest.mark.parametrize("kind", [RequestTrailers, ResponseTrailers])
+def test_trailers_that_a_script_has_set_are_not_sent(kind: Any) -> None:
+    """Otherwise mitmproxy's HTTP/1 would fail, and leave the client without an answer."""
+    client: Any = Client(peername=None, sockname=None, timestamp_start=0)
+    own: Any = SimpleNamespace(handle_event=lambda event: [SendHttp(kind(1, TRAILERS), client)])
+    sent: list[Any] = []
+    http: Any = SimpleNamespace(connections={client: SimpleNamespace(handle_event=lambda event: sent.append(event) or [])})
+    assert list(handing_on.event_to_child(http, own, Start())) == []
+    assert not sent
