@@ -7,8 +7,7 @@ together, and at the answer's end both connections wait for the next request.
 
 That is for an answer in the plainest form, on connections of HTTP/1 where nothing else is under way. At whatever else comes (a
 hook that waits, half a chunk, a body that is changed, a connection that ends) mitmproxy's layers go on, from the state they
-would be in by then.
-``--set fast_streams=false`` leaves all answers to them.
+would be in by then. ``--set fast_streams=false`` leaves all answers to them.
 """
 
 from __future__ import annotations
