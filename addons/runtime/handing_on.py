@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from runtime.connections import connection_handlers
+from runtime.streams.used_names import changed_function
 
 Commands = layer.CommandGenerator[None]
 
@@ -40,15 +41,10 @@ _STOCK = frozenset(
 )
 """Every name in mitmproxy's own way to hand a command on: with any other it does something else."""
 
-FITS = frozenset(HttpLayer.event_to_child.__code__.co_names) == _STOCK and frozenset(Context.__init__.__code__.co_names) == {
-    "client",
-    "options",
-    "connection",
-    "Server",
-    "transport_protocol",
-    "server",
-    "layers",
-}
+_STOCK_CONTEXT = {"client", "options", "connection", "Server", "transport_protocol", "server", "layers"}
+"""Every name in how mitmproxy makes a context."""
+
+FITS = not (changed_function(HttpLayer.event_to_child, _STOCK) or changed_function(Context.__init__, _STOCK_CONTEXT))
 """Whether this mitmproxy hands commands on, and makes contexts, as is known here; otherwise its own way is taken."""
 
 

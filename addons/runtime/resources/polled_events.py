@@ -14,6 +14,8 @@ from typing import Any
 
 from mitmproxy import ctx
 
+from runtime.streams.used_names import changed_function
+
 Found = list[tuple[Any, int]]
 """Keys of sockets, and what may be done on each: what asyncio has to note."""
 
@@ -33,9 +35,8 @@ def is_epoll() -> bool:
 def noting(selector: Any) -> Mapping[str, Callable[..., Found]]:
     """Return how a loop's selector asks, and notes what may be read. Raises AttributeError where the loop notes in another way."""
     loop: Any = ctx.master.event_loop
-    stock = type(loop)._process_events
-    if set(stock.__code__.co_names) != _STOCK:
-        raise AttributeError(f"{stock.__qualname__} as it was")
+    if (changed := changed_function(type(loop)._process_events, _STOCK)) is not None:
+        raise AttributeError(changed)
     poll, keys, note = selector._selector.poll, selector._fd_to_key, loop._ready.append
     may_read, not_read, not_write = select.EPOLLIN, ~select.EPOLLIN, ~select.EPOLLOUT
 

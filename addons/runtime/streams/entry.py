@@ -20,7 +20,7 @@ from runtime.connections import client_writer, reset, writer_to
 from runtime.streams import handled_events
 from runtime.streams.handled_events import handle as handle_event
 from runtime.streams.handled_events import layer_below
-from runtime.streams.used_names import missing_name
+from runtime.streams.used_names import changed_function, missing_name
 
 logger = logging.getLogger("sluicegate")
 
@@ -198,11 +198,9 @@ def entry_of(handler: Any, connection: Any) -> Entry | None:
 
 def lacking() -> str | None:
     """Return what is used here of mitmproxy or asyncio and cannot be found; None if all is there."""
-    stock = ConnectionHandler.handle_connection
-    if frozenset(stock.__code__.co_names) != _NAMES_OF_READER:
-        return f"{stock.__qualname__} as it was"
-    if (missing := handled_events.lacking()) is not None:
-        return missing
+    changed = changed_function(ConnectionHandler.handle_connection, _NAMES_OF_READER) or handled_events.lacking()
+    if changed is not None:
+        return changed
     loop = asyncio.new_event_loop()
     try:
         reader = asyncio.StreamReader(loop=loop)

@@ -17,6 +17,8 @@ from mitmproxy.proxy.layers.modes import HttpProxy, HttpUpstreamProxy
 from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from mitmproxy.utils import asyncio_utils
 
+from runtime.streams.used_names import changed_function
+
 _STOCK = frozenset(
     (
         *("CloseConnection", "CloseTcpConnection", "ConnectionCommand", "ConnectionIO", "ERROR", "Exception", "Log"),
@@ -32,8 +34,7 @@ _STOCK = frozenset(
 
 def lacking() -> str | None:
     """Return what handles an event otherwise than is known here; None if nothing does."""
-    stock = ConnectionHandler.server_event
-    return None if frozenset(stock.__code__.co_names) == _STOCK else f"{stock.__qualname__} as it was"
+    return changed_function(ConnectionHandler.server_event, _STOCK)
 
 
 def handle(handler: Any, below: Any, event: events.Event) -> None:

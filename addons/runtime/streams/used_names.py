@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 
@@ -15,6 +15,11 @@ def missing_name(used: Iterable[tuple[object, Iterable[str]]]) -> str | None:
             if not hasattr(found, name):
                 return f"{type(found).__name__}.{name}"
     return None
+
+
+def changed_function(function: Any, names: Set[str]) -> str | None:
+    """Return a function, as ``Class.method as it was``, that uses other names than these, and so does something else; else None."""
+    return None if set(function.__code__.co_names) == names else f"{function.__qualname__} as it was"
 
 
 def digest_of_names(functions: Iterable[Callable[..., Any]]) -> str:
