@@ -189,4 +189,5 @@ def test_a_full_disk_for_content_stops_no_call_and_is_told(gateway, provider):
     told = eventually(lambda: gw.admin("/health").json["content"]["error"])
     assert gw.admin("/health").json["content"]["dropped"] == 1
     assert "directory" in told.lower()
+    gw.wait_for("content of calls cannot be kept")
     assert sum("content of calls cannot be kept" in line for line in gw.output) == 1
